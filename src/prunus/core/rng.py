@@ -1,0 +1,103 @@
+"""Randomness. Draws over units are keyed hashes of (seed, purpose, id): they do not depend on order, workers or blocks.
+
+Nothing here reads or sets a global generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prunus.core.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+def _key(seed: int, purpose: str) -> tuple[int, int]:
+    digest = hashlib.blake2b(f"{seed}\x00{purpose}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The splitmix64 finaliser, a bijection on 64 bits."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _fold(ids: np.ndarray, key: int) -> np.ndarray:
+    """64-bit words that identify the ids, mixed with `key`. Text ids do not depend on the padding of the array."""
+    import numpy as np
+
+    start = np.full(ids.shape, key, dtype=np.uint64)
+    if ids.dtype.kind in "iu":
+        return _mix(start ^ _mix(ids.astype(np.int64).view(np.uint64)))
+    if ids.dtype.kind != "U":
+        raise BadInput(f"ids must be integers or text, not {ids.dtype}")
+    width = ids.dtype.itemsize // 4
+    codes = np.ascontiguousarray(ids).view(np.uint32).reshape(ids.size, width).astype(np.uint64)
+    for column in range(width):
+        used = codes[:, column] != 0
+        start[used] = _mix(start[used] ^ (codes[used, column] + np.uint64(1)))
+    return start
+
+
+def uniform(seed: int, purpose: str, ids: np.ndarray) -> np.ndarray:
+    """One number in [0, 1) for each id, the same wherever and in whatever order it is asked for.
+
+    Args:
+        seed: any integer.
+        purpose: what the draw is for; different purposes are independent.
+        ids: int or unicode `[n]`.
+
+    Returns:
+        float64 `[n]`.
+    """
+    import numpy as np
+
+    first, second = _key(seed, purpose)
+    words = _mix(_fold(np.asarray(ids), first) ^ np.uint64(second))
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def torch_rng(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator of its own for draws that are not over units (weights, augmentation)."""
+    import torch
+
+    return torch.Generator().manual_seed(_key(seed, purpose)[0] & (2**63 - 1))
+
+
+@dataclass(frozen=True)
+class Rng:
+    """What a method is given as `rng`: a seed and a purpose."""
+
+    seed: int
+    purpose: str
+
+    def uniform(self, ids: np.ndarray) -> np.ndarray:
+        """float64 `[n]` in [0, 1), by id."""
+        return uniform(self.seed, self.purpose, ids)
+
+    def sample(self, ids: np.ndarray, count: int) -> np.ndarray:
+        """Positions (sorted, int64) of `count` ids drawn without replacement: the smallest hashes, ties by id."""
+        import numpy as np
+
+        ids = np.asarray(ids)
+        if not 0 <= count <= ids.size:
+            raise BadInput(f"can't draw {count} of {ids.size} ids")
+        order = np.lexsort((ids, self.uniform(ids)))
+        return np.sort(order[:count])
+
+    def child(self, purpose: str) -> Rng:
+        """An independent stream for a part of the work."""
+        return Rng(self.seed, f"{self.purpose}/{purpose}")
+
+    def torch(self) -> torch.Generator:
+        """A torch generator of this seed and purpose."""
+        return torch_rng(self.seed, self.purpose)
