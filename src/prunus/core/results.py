@@ -1,4 +1,4 @@
-"""Results: one line for each number that was measured, with its interval, its control and its cost, and the environment it came from."""
+"""Results: one line for each measured number, with its interval, its control, its cost and its environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Row:
     value: float
     interval: tuple[float, float] | None = None
     control: bool = False
-    cost: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict[str, float])
     note: str = ""
 
 
@@ -46,7 +46,7 @@ class Results:
     """Rows and the environment in which they were measured."""
 
     rows: tuple[Row, ...] = ()
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -86,6 +86,20 @@ class Results:
         return cls(tuple(rows), environment or {})
 
     def __str__(self) -> str:
-        from prunus.report.text import table
-
-        return table(self)
+        """An aligned table: arm, budget, metric, mean over seeds, seeds, control."""
+        cells = [("arm", "budget", "metric", "value", "interval", "seeds", "")]
+        seen: dict[tuple[str, str, str], list[Row]] = {}
+        for row in self.rows:
+            seen.setdefault((row.what, row.budget, row.metric), []).append(row)
+        for (what, budget, metric), rows in seen.items():
+            mean = sum(row.value for row in rows) / len(rows)
+            interval = rows[0].interval if len(rows) == 1 else None
+            shown = f"{interval[0]:.5g} .. {interval[1]:.5g}" if interval else ""
+            cells.append(
+                (what, budget, metric, f"{mean:.6g}", shown, str(len(rows)), "control" if rows[0].control else "")
+            )
+        widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+        lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells]
+        if not any(row.control for row in self.rows):
+            lines.append("no control was run")
+        return "\n".join(lines)
