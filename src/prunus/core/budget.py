@@ -1,0 +1,236 @@
+"""Budget: what STAYS, in one language for every unit.
+
+`"30% rows"`, `"5000 rows"`, `"50% macs"`, `"60% params"`, `"64 tokens"`, `"26 layers"`, `"75% experts"`, `"50% weights"`, `"2:4"`
+(keeps 2 of 4), `"drop 6 layers"`, `"sparsity 90%"`, and conjunctions: `"60% params and 50% macs"`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from prunus.core.errors import BadInput, BudgetUnreachable, UnknownName
+
+ALIASES = {
+    alias: quantity
+    for quantity, names in {
+        "rows": ("row", "sample", "samples", "example", "examples", "image", "images", "document", "documents"),
+        "pairs": ("pair",),
+        "tables": ("table",),
+        "weights": ("weight",),
+        "channels": ("channel",),
+        "layers": ("layer", "blocks", "block"),
+        "ranks": ("rank",),
+        "experts": ("expert",),
+        "tokens": ("token",),
+        "params": ("param", "parameters", "parameter"),
+        "macs": ("mac",),
+        "ms": (),
+    }.items()
+    for alias in (quantity, *names)
+}
+UNIT_OF = {"params": "channels", "macs": "channels", "ms": "channels"}
+_NUMBER = r"(\d[\d_]*\.?\d*)\s*(%?)"
+_SLACK = 1e-9  # 0.3 * 10 must count as 3
+
+
+@dataclass(frozen=True)
+class Term:
+    """One condition.
+
+    Attributes:
+        amount: a share in [0, 1] when `relative`, else an absolute number.
+        relative: whether `amount` is a share of the dense total.
+        quantity: rows, params, macs, ...
+        dropped: the amount was given as what goes (only absolute ones; shares are turned over when parsed).
+    """
+
+    amount: float
+    relative: bool
+    quantity: str
+    dropped: bool = False
+
+    def limit(self, total: float) -> float:
+        """How much of `total` may stay."""
+        if self.relative:
+            return self.amount * total
+        return total - self.amount if self.dropped else self.amount
+
+    def __str__(self) -> str:
+        if self.relative:
+            return f"keeps {_percent(self.amount)} of {self.quantity}, drops {_percent(1 - self.amount)}"
+        verb, other = ("drops", "keeps") if self.dropped else ("keeps", "drops")
+        return f"{verb} {_number(self.amount)} {self.quantity}, {other} the rest"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.6g}" if value < 1e6 else f"{value:,.0f}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What stays, and how strictly.
+
+    Attributes:
+        terms: conditions that must all hold.
+        nm: (kept, of) for N:M sparsity.
+        tolerance: allowed |planned - asked| / dense; None means max(1 %, one rounding step).
+        floor: least number of units kept in each group.
+        round_to: kept channel counts are multiples of this.
+        same_shape: equal widths in every layer.
+        pin, ban: ids that must stay, ids that must go.
+    """
+
+    terms: tuple[Term, ...] = ()
+    nm: tuple[int, int] | None = None
+    tolerance: float | None = None
+    floor: int = 1
+    round_to: int = 1
+    same_shape: bool = False
+    pin: tuple[int | str, ...] = ()
+    ban: tuple[int | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.floor < 0 or self.round_to < 1:
+            raise BadInput(f"floor must be >= 0 and round_to >= 1, not {self.floor} and {self.round_to}")
+        if both := set(self.pin) & set(self.ban):
+            raise BadInput(f"ids can't be pinned and banned at once: {sorted(both, key=str)[:5]}")
+        if len({t.quantity for t in self.terms}) < len(self.terms):
+            raise BadInput(f"a quantity may appear once in a budget: {' and '.join(t.quantity for t in self.terms)}")
+
+    @classmethod
+    def parse(cls, text: str | Budget, **options: Any) -> Budget:
+        """Read a budget.
+
+        Args:
+            text: as in the module's first lines; a Budget passes through.
+            **options: tolerance, floor, round_to, same_shape, pin, ban.
+
+        Raises:
+            BadInput: the text is not a budget, or a share is outside 0..100 %.
+        """
+        known = [f.name for f in fields(cls) if f.name not in ("terms", "nm")]
+        for name in options:
+            if name not in known:
+                raise UnknownName("budget option", name, known)
+        if isinstance(text, Budget):
+            return replace(text, **options)
+        parts = re.split(r"\s+and\s+|\s*&\s*", text.strip().lower())
+        if len(parts) == 1 and (match := re.fullmatch(r"(\d+):(\d+)(?:\s+weights?)?", parts[0])):
+            kept, of = int(match[1]), int(match[2])
+            if not 0 < kept <= of:
+                raise BadInput(f"{text!r} keeps {kept} of {of}: N:M needs 0 < N <= M")
+            return cls(nm=(kept, of), **options)
+        return cls(terms=tuple(_term(part, text) for part in parts), **options)
+
+    @property
+    def term(self) -> Term:
+        """The single term; an error for conjunctions and N:M."""
+        if len(self.terms) != 1:
+            raise BadInput(f"this method takes one quantity, the budget is {self}")
+        return self.terms[0]
+
+    @property
+    def quantity(self) -> str:
+        """rows, params, macs, ... of the single term; `weights` for N:M."""
+        return "weights" if self.nm else self.term.quantity
+
+    @property
+    def unit(self) -> str:
+        """The unit that is removed to meet it: params and macs are met by removing channels."""
+        if self.nm:
+            return "weights"
+        own = [t.quantity for t in self.terms if t.quantity not in UNIT_OF]
+        if len(own) > 1:
+            raise BadInput(f"one plan removes one unit, the budget names {' and '.join(own)}: make one plan for each")
+        return own[0] if own else UNIT_OF[self.terms[0].quantity]
+
+    @property
+    def keeps_all(self) -> bool:
+        """True for 100 %: the one budget under which a plan may remove nothing."""
+        if self.nm:
+            return self.nm[0] == self.nm[1]
+        return all(t.relative and t.amount >= 1 for t in self.terms)
+
+    def count(self, total: int) -> int:
+        """Units kept out of `total`: the integer part of the share.
+
+        Raises:
+            BudgetUnreachable: nothing would stay, or more is asked than there is.
+        """
+        term = self.term
+        kept = math.floor(term.limit(total) + _SLACK)
+        if kept > total:
+            raise BudgetUnreachable(f"{self} asks for {kept} of {total} {term.quantity}", nearest=f"{total} {term.quantity}")
+        if kept < 1:
+            raise BudgetUnreachable(f"{self} would keep none of {total} {term.quantity}", nearest=f"1 {term.quantity}")
+        return kept
+
+    def drop_count(self, total: int) -> int:
+        """Units dropped out of `total` where papers round the dropped side down (sparsity of a matrix or a row of it)."""
+        term = self.term
+        return total - self.count(total) if not term.relative else math.floor(total * (1 - term.amount) + _SLACK)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Budget:
+        """Read `to_json`."""
+        terms = tuple(Term(**term) for term in value["terms"])
+        nm = tuple(value["nm"]) if value["nm"] else None
+        rest = {k: v for k, v in value.items() if k not in ("terms", "nm", "pin", "ban")}
+        return cls(terms=terms, nm=nm, pin=tuple(value["pin"]), ban=tuple(value["ban"]), **rest)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        if self.nm:
+            kept, of = self.nm
+            return f"keeps {kept} of every {of} weights, drops {of - kept} ({_percent(1 - kept / of)} sparsity)"
+        return " and ".join(str(term) for term in self.terms)
+
+    def short(self) -> str:
+        """As a person would type it: `30% rows`."""
+        if self.nm:
+            return f"{self.nm[0]}:{self.nm[1]}"
+        texts = []
+        for t in self.terms:
+            amount = f"{100 * t.amount:.6g}%" if t.relative else f"{t.amount:.10g}"
+            texts.append(f"{'drop ' if t.dropped else ''}{amount} {t.quantity}")
+        return " and ".join(texts)
+
+
+def _term(part: str, whole: str) -> Term:
+    sparsity = re.fullmatch(rf"sparsity\s+{_NUMBER}(?:\s+weights?)?", part)
+    if sparsity:
+        if not sparsity[2]:
+            raise BadInput(f"{whole!r}: write sparsity as a percentage, as in 'sparsity 90%'")
+        return Term(_share(sparsity[1], whole, turned=True), True, "weights")
+    match = re.fullmatch(rf"(drop\s+|keep\s+)?{_NUMBER}\s*(?:of\s+)?([a-z]+)", part)
+    if not match:
+        raise BadInput(f"{whole!r} is not a budget; write what stays, as '30% rows', '50% macs', '26 layers', '2:4' or 'drop 6 layers'")
+    drop, number, percent, word = (match[1] or "").startswith("drop"), match[2], match[3], match[4]
+    if word not in ALIASES:
+        raise UnknownName("quantity", word, ALIASES)
+    quantity = ALIASES[word]
+    if quantity == "ms":
+        raise BadInput(f"{whole!r}: budgets in ms are not available yet; give macs or params and measure latency afterwards")
+    if percent:
+        return Term(_share(number, whole, turned=drop), True, quantity)
+    amount = float(number.replace("_", ""))
+    if quantity not in ("params", "macs") and amount != int(amount):
+        raise BadInput(f"{whole!r}: {quantity} are counted in whole numbers; for a share write a percent sign")
+    return Term(amount, False, quantity, dropped=drop)
+
+
+def _share(number: str, whole: str, *, turned: bool) -> float:
+    share = float(number.replace("_", "")) / 100
+    if not 0 <= share <= 1:
+        raise BadInput(f"{whole!r}: a share lies between 0 and 100 %")
+    return round(1 - share, 12) if turned else share
