@@ -86,6 +86,6 @@ class Results:
         return cls(tuple(rows), environment or {})
 
     def __str__(self) -> str:
-        from prunus.report.text import table
+        from prunus.core.table import results_table
 
-        return table(self)
+        return results_table(self)
