@@ -86,20 +86,7 @@ class Results:
         return cls(tuple(rows), environment or {})
 
     def __str__(self) -> str:
-        """An aligned table: arm, budget, metric, mean over seeds, seeds, control."""
-        cells = [("arm", "budget", "metric", "value", "interval", "seeds", "")]
-        seen: dict[tuple[str, str, str], list[Row]] = {}
-        for row in self.rows:
-            seen.setdefault((row.what, row.budget, row.metric), []).append(row)
-        for (what, budget, metric), rows in seen.items():
-            mean = sum(row.value for row in rows) / len(rows)
-            interval = rows[0].interval if len(rows) == 1 else None
-            shown = f"{interval[0]:.5g} .. {interval[1]:.5g}" if interval else ""
-            cells.append(
-                (what, budget, metric, f"{mean:.6g}", shown, str(len(rows)), "control" if rows[0].control else "")
-            )
-        widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells]
-        if not any(row.control for row in self.rows):
-            lines.append("no control was run")
-        return "\n".join(lines)
+        """The aligned table of arms, dense first, controls last."""
+        from prunus.core.table import results_table
+
+        return results_table(self)
