@@ -1,7 +1,7 @@
 """Golden cases: arrays made by the authors' own functions, or derived independently of any code.
 
-A case is one `.npz` without pickles in the folder PRUNUS_GOLDEN (default `tests/golden/cases/`). Everything a test needs is read
-from the file: shapes, seeds and hyper-parameters differ between the cases that are committed and those that are kept back.
+A case is one `.npz` without pickles in the folder PRUNUS_GOLDEN (default `tests/golden/cases/`). Everything a test
+needs is read from the file: shapes, seeds and hyper-parameters differ between committed cases and those kept back.
 
     def test_scores(golden):
         case = golden("data-diet--scores")          # one file, by its exact name
@@ -63,7 +63,9 @@ class Case(Mapping[str, np.ndarray]):
         start = prefix.rstrip("/") + "/"
         inner = {key[len(start) :]: array for key, array in self._arrays.items() if key.startswith(start)}
         if not inner:
-            pytest.fail(f"golden case {self.name} has nothing under {start!r}; it has {', '.join(sorted(self._arrays))}")
+            pytest.fail(
+                f"golden case {self.name} has nothing under {start!r}; it has {', '.join(sorted(self._arrays))}"
+            )
         return Case(f"{self.name}/{prefix}", inner)
 
     @property
@@ -78,7 +80,7 @@ def paths(slug: str) -> list[Path]:
 
 
 def missing(slug: str) -> str:
-    return f"no golden case starts with {slug!r} in {folder()}: copy {slug}*.npz there, or set PRUNUS_GOLDEN to the folder that has it"
+    return f"no golden case starts with {slug!r} in {folder()}: copy {slug}*.npz there, or set PRUNUS_GOLDEN"
 
 
 @pytest.fixture(scope="session")
@@ -91,14 +93,18 @@ def golden() -> Callable[[str], Case]:
         if not found:
             pytest.fail(missing(name))
         if len(found) > 1:
-            pytest.fail(f"{name!r} starts several golden cases: {', '.join(p.stem for p in found)}; give the whole name")
+            pytest.fail(
+                f"{name!r} starts several golden cases: {', '.join(p.stem for p in found)}; give the whole name"
+            )
         return Case.read(found[0])
 
     return load
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "golden(slug): run the test once for every golden case whose name starts with slug")
+    config.addinivalue_line(
+        "markers", "golden(slug): run the test once for every golden case whose name starts with slug"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -106,10 +112,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid} takes `case`: mark it (or the module) with pytest.mark.golden(slug)")
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid} takes `case`: mark it (or the module) with pytest.mark.golden(slug)"
+        )
     slug = str(marker.args[0])
     found = paths(slug) or [None]
-    metafunc.parametrize("case", [(slug, path) for path in found], indirect=True, ids=[p.stem if p else "missing" for p in found])
+    metafunc.parametrize(
+        "case", [(slug, path) for path in found], indirect=True, ids=[p.stem if p else "missing" for p in found]
+    )
 
 
 @pytest.fixture
