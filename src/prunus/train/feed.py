@@ -16,8 +16,9 @@ from prunus.core.rng import uniform
 class Feed:
     """Any training data as epochs of batches.
 
-    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids`, `take(ids)`
-    and `batches(batch, seed=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches, such as a DataLoader.
+    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids`, `take(ids)` and
+    `batches(batch, seed=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches,
+    such as a DataLoader.
 
     Args:
         data: one of these.
