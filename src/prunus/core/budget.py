@@ -167,9 +167,7 @@ class Budget:
         term = self.term
         kept = math.floor(term.limit(total) + _SLACK)
         if kept > total:
-            raise BudgetUnreachable(
-                f"{self} asks for {kept} of {total} {term.quantity}", nearest=f"{total} {term.quantity}"
-            )
+            raise BudgetUnreachable(f"{self} asks for {kept} of {total} {term.quantity}", nearest=f"{total} {term.quantity}")
         if kept < 1:
             raise BudgetUnreachable(f"{self} would keep none of {total} {term.quantity}", nearest=f"1 {term.quantity}")
         return kept
@@ -216,17 +214,13 @@ def _term(part: str, whole: str) -> Term:
         return Term(_share(sparsity[1], whole, turned=True), True, "weights")
     match = re.fullmatch(rf"(drop\s+|keep\s+)?{_NUMBER}\s*(?:of\s+)?([a-z]+)", part)
     if not match:
-        raise BadInput(
-            f"{whole!r} is not a budget; write what stays, as '30% rows', '50% macs', '26 layers', '2:4' or 'drop 6 layers'"
-        )
+        raise BadInput(f"{whole!r} is not a budget; write what stays, as '30% rows', '50% macs', '26 layers', '2:4' or 'drop 6 layers'")
     drop, number, percent, word = (match[1] or "").startswith("drop"), match[2], match[3], match[4]
     if word not in ALIASES:
         raise UnknownName("quantity", word, ALIASES)
     quantity = ALIASES[word]
     if quantity == "ms":
-        raise BadInput(
-            f"{whole!r}: budgets in ms are not available yet; give macs or params and measure latency afterwards"
-        )
+        raise BadInput(f"{whole!r}: budgets in ms are not available yet; give macs or params and measure latency afterwards")
     if percent:
         return Term(_share(number, whole, turned=drop), True, quantity)
     amount = float(number.replace("_", ""))

@@ -49,12 +49,7 @@ class Kept:
             raise BadInput(f"kept ids must be unique and at most {size}, got {ids.size}")
         if all_ids is None and ids.size and ids.dtype.kind in "iu" and not 0 <= ids[0] <= ids[-1] < size:
             raise BadInput(f"kept ids {ids[0]}..{ids[-1]} lie outside 0..{size - 1}")
-        return cls(
-            size,
-            ids.astype(np.int64) if ids.dtype.kind in "iu" else ids,
-            None,
-            None if all_ids is None else np.sort(all_ids),
-        )
+        return cls(size, ids.astype(np.int64) if ids.dtype.kind in "iu" else ids, None, None if all_ids is None else np.sort(all_ids))
 
     @classmethod
     def of_mask(cls, mask: np.ndarray) -> Kept:
@@ -128,9 +123,7 @@ class Plan:
         if not self.groups:
             raise BadInput("a plan needs at least one group")
         if self.removes_nothing and not self.edits and not self.asked.keeps_all:
-            raise BadInput(
-                f"the plan removes nothing although the budget {self.asked}; ask for less, or for 100 % on purpose"
-            )
+            raise BadInput(f"the plan removes nothing although the budget {self.asked}; ask for less, or for 100 % on purpose")
 
     @property
     def removes_nothing(self) -> bool:
@@ -164,15 +157,7 @@ class Plan:
         rows: list[dict[str, Any]] = []
         for name, kept in self.groups.items():
             count = kept.count
-            rows.append(
-                {
-                    "group": name,
-                    "size": kept.size,
-                    "kept": count,
-                    "dropped": kept.size - count,
-                    "share": count / max(kept.size, 1),
-                }
-            )
+            rows.append({"group": name, "size": kept.size, "kept": count, "dropped": kept.size - count, "share": count / max(kept.size, 1)})
         return rows
 
     def reason_counts(self) -> dict[str, int]:
@@ -221,16 +206,7 @@ class Plan:
             raise BadInput("nothing of this plan is left after its parent")
         edits = tuple(e for e in (_moved_edit(edit, parent) for edit in self.edits) if e is not None)
         asked = replace(self.asked, terms=()) if self.removes_nothing else self.asked
-        return replace(
-            self,
-            groups=groups,
-            edits=edits,
-            asked=asked,
-            parent=parent.hash(),
-            fingerprint="",
-            reasons={},
-            reason_names=(),
-        )
+        return replace(self, groups=groups, edits=edits, asked=asked, parent=parent.hash(), fingerprint="", reasons={}, reason_names=())
 
     def hash(self) -> str:
         """Content hash of what is kept and edited (32 hex digits)."""
@@ -245,13 +221,7 @@ class Plan:
         groups: list[dict[str, Any]] = []
         for number, (name, kept) in enumerate(self.groups.items()):
             groups.append({"name": name, "size": kept.size, "count": kept.count})
-            parts = {
-                "ids": kept.ids,
-                "bits": kept.bits,
-                "all": kept.all_ids,
-                "reasons": self.reasons.get(name),
-                "weights": self.weights.get(name),
-            }
+            parts = {"ids": kept.ids, "bits": kept.bits, "all": kept.all_ids, "reasons": self.reasons.get(name), "weights": self.weights.get(name)}
             arrays |= {f"groups/{number}/{part}": array for part, array in parts.items() if array is not None}
         head = {"schema": SCHEMA, "unit": self.unit, "groups": groups, "asked": self.asked.to_json(), "edits": entries}
         head |= {"planned": dict(self.planned), "dense": dict(self.dense), "reason_names": list(self.reason_names)}

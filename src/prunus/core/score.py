@@ -142,9 +142,7 @@ class Score:
     def save(self, folder: str | Path) -> Path:
         """Write `score.json` and `score.safetensors`; weights are refused (recompute them, they are as large as the model)."""
         if self.unit == "weights":
-            raise BadInput(
-                "scores of weights are never written: they are as large as the model; keep the signals instead"
-            )
+            raise BadInput("scores of weights are never written: they are as large as the model; keep the signals instead")
         folder = Path(folder)
         names = sorted(self.values)
         arrays = {f"values/{i}": self.group(name).values for i, name in enumerate(names)}
@@ -181,6 +179,4 @@ def check_finite(name: str, values: np.ndarray, ids: np.ndarray) -> None:
         return
     where = np.flatnonzero(bad.reshape(-1))[:5]
     named = ids[where].tolist() if ids.size == values.size else where.tolist()
-    raise NonFinite(
-        f"{int(bad.sum())} of {values.size} scores of {name or 'the group'} are NaN or infinite, at ids {named}"
-    )
+    raise NonFinite(f"{int(bad.sum())} of {values.size} scores of {name or 'the group'} are NaN or infinite, at ids {named}")
