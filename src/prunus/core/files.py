@@ -1,4 +1,4 @@
-"""Reading and writing the two kinds of file prunus knows: JSON and safetensors. Writes are atomic: temp, fsync, rename."""
+"""Reading and writing the two kinds of file prunus knows, JSON and safetensors. Writes are atomic."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         base, _, kind = name.rpartition("#")
         if kind == "ends":
             data, start = flat[f"{base}#text"].tobytes(), 0
-            texts = []
+            texts: list[str] = []
             for end in array.tolist():
                 texts.append(data[start:end].decode())
                 start = end
