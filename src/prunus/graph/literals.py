@@ -60,7 +60,7 @@ def _settle_family(trial: Trial, family: list[Axis]) -> None:
         found = trial.run(live) if live else None
         if found is None:
             return
-        if not (trial.share(found) or trial.repair(found, live)):
+        if not (trial.share(found, live) or trial.repair(found, live)):
             place = found.node.module or "the model"
             reason = f"{found.node.op} in {place} ({trial.kind(place)}): {found.text}"
             guilty = trial.involved(found, live)
@@ -91,9 +91,9 @@ class Trial:
         """A smaller size for each leaf, varied so that sizes which must agree are told apart."""
         return {leaf: leaf.size - 1 - number % max(1, leaf.size // 3) for number, leaf in enumerate(targets)}
 
-    def run(self, targets: list[Axis]) -> Difference | None:
-        """First difference between prediction and pass, or None."""
-        self.current = self.sizes(targets)
+    def run(self, targets: list[Axis], forced: dict[Axis, int] | None = None) -> Difference | None:
+        """First difference between prediction and pass, or None; `forced` sizes come on top."""
+        self.current = self.sizes(targets) | (forced or {})
         self._resize(self.current)
         trace = Trace()
         text = ""
@@ -192,19 +192,44 @@ class Trial:
                 family[other] = None
         return list(family)
 
-    def share(self, found: Difference) -> bool:
-        """One attribute that stands for two sizes: tie the two dimensions."""
+    def share(self, found: Difference, targets: list[Axis]) -> bool:
+        """One attribute that stands for two sizes: tie the two dimensions, if giving them one size helps."""
+        near = set(leaves_of(self._dims(found.node)))
+        pairs = list(self._pairs(found))
+        for first in [pair for pair in pairs if any(leaf in near for leaf, _ in pair)]:
+            chosen = [match for pair in pairs if len(pair) == len(first) for match in pair] + first
+            sizes = self.sizes(targets)
+            after = self.run(targets, {leaf: size_of(other, sizes) for leaf, other in chosen})
+            if after is None or after.index > found.index:
+                for leaf, other in chosen:
+                    unify(leaf, other, "one attribute holds both sizes")
+                return True
+        return False
+
+    def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
+        """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
         for node in self.siblings(found):
             for dim in _subtrees(self._dims(node)):
                 for binding in self._bound(node.module):
                     other = resolve(binding.dim)
-                    if binding.old == dim.size and dim is not other and _differ(dim, other, self.current):
-                        unify(dim, other, f"{binding.path}.{binding.attribute} holds both sizes")
-                        return True
-        return False
+                    if binding.old != dim.size or not _differ(dim, other, self.current):
+                        continue
+                    if isinstance(dim, Axis):
+                        yield [(dim, other)]
+                        continue
+                    pair = list(zip(leaves(dim), leaves(other)))
+                    if [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
+                        yield [(a, b) for a, b in pair if a is not b]
 
     def _bound(self, path: str) -> list[Binding]:
-        return [binding for binding in self.graph.bindings if path == binding.path and not binding.config]
+        """Bindings whose attribute a module at `path` reads: its own, or one of the config it shares."""
+        config = getattr(self.modules.get(path), "config", None)
+        return [
+            binding
+            for binding in self.graph.bindings
+            if (binding.config and config is not None and self.modules[binding.path].config is config)
+            or (not binding.config and binding.path == path)
+        ]
 
     def repair(self, found: Difference, targets: list[Axis]) -> bool:
         """Bind an attribute that holds the old size, if that takes the pass beyond this node."""
@@ -299,6 +324,11 @@ def _attributes(module: nn.Module | None, path: str) -> Iterator[tuple[str, int 
                 for position, entry in enumerate(item):
                     if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
                         yield name, position, in_config, entry
+
+
+def leaves_of(dims: list[Dim]) -> list[Axis]:
+    """Every leaf of several dimensions."""
+    return [leaf for dim in dims for leaf in leaves(dim)]
 
 
 def _differ(a: Dim, b: Dim, sizes: dict[Axis, int]) -> bool:
