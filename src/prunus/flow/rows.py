@@ -57,9 +57,9 @@ def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
         arrays = {} if data.labels is None else {"labels": data.labels}
         signals = Signals(ids=data.ids, **arrays)
     elif not np.array_equal(signals.ids, data.ids):
-        signals = signals.take_ids(data.ids)
+        signals = signals.align(data.ids)
     if "labels" not in signals.names and data.labels is not None:
-        signals = signals.with_arrays(labels=data.labels)
+        signals = signals.merge(Signals(ids=data.ids, labels=data.labels))
     if missing := [name for name in method.needs if name not in signals.names]:
         raise BadInput(
             f"{method.id} needs {', '.join(missing)}, and the signals hold {', '.join(signals.names) or 'none'}: "
