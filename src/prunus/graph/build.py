@@ -52,6 +52,7 @@ class Graph:
         names: value id of the evaluation pass -> its canonical tensor name.
         frozen: (parameter, axis) -> why nothing of it can be dropped.
         unseen: parameters that no recorded operator read.
+        reads: parameter -> dimension of the module input that it reads.
         bindings: attributes that follow a size.
     """
 
@@ -68,6 +69,7 @@ class Graph:
     unseen: tuple[str, ...] = ()
     bindings: list[Binding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    reads: dict[str, Dim] = field(default_factory=dict)
 
     @property
     def main(self) -> Pass:
@@ -150,6 +152,9 @@ def tie_pass(graph: Graph, trace: Trace) -> Pass:
         name = trace.values[value].name
         if name and graph.roles.get((name, axis), "vector") == "vector":
             graph.roles[(name, axis)] = role
+    for note in notes:
+        for value, dim in note.reads.items():
+            graph.reads.setdefault(trace.values[value].name, dim)
     _roles_of_ties(graph, trace)
     return Pass(trace, dims, notes)
 
@@ -164,8 +169,14 @@ def _roles_of_ties(graph: Graph, trace: Trace) -> None:
                 continue
             if node.op == "linear":
                 graph.roles[(own, 0)], graph.roles[(own, 1)] = "writer", "reader"
+                graph.reads.setdefault(own, dims_of(graph, own))
             elif node.op == "embedding":
                 graph.roles[(own, 1)] = "writer"
+
+
+def dims_of(graph: Graph, name: str) -> Dim:
+    """Input dimension of a linear weight."""
+    return graph.tensors[name][1]
 
 
 def _missing(graph: Graph) -> set[str]:
