@@ -207,7 +207,7 @@ class Trial:
         for node in self.siblings(found)[1:] if addresses else ():
             trees = list(_subtrees(self._dims(node)))
             other = trees[addresses[0]] if addresses[0] < len(trees) else None
-            if isinstance(other, Axis) and not other.frozen:
+            if isinstance(other, Axis) and not other.frozen and other.size > 1:
                 family[other] = None
         return list(family)
 
