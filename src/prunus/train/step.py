@@ -164,6 +164,13 @@ def token_mask(batch: Batch) -> Tensor | None:
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
+def plain(batch: Batch) -> Batch:
+    """`(ids, dict)` as one dict with `ids`; other batches as they are."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Mapping):
+        return {"ids": batch[0], **batch[1]}
+    return batch
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with every tensor on `device`; containers keep their kind."""
     if isinstance(batch, Tensor):
