@@ -32,7 +32,7 @@ class Accumulate(Accumulator):
         self._sums = {str(name): 0.0 for name in names}
         self._counts = dict.fromkeys(self._sums, 0)
         for name in self._sums:
-            self.scan.hooks.append(modules[name].register_forward_hook(self._hook(name), with_kwargs=True))
+            self.scan.after(modules[name], self._hook(name))
 
     def _hook(self, name: str) -> Callable[..., None]:
         def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

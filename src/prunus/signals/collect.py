@@ -123,7 +123,8 @@ class _Job:
         if self.step is None:
             self.step = infer_step(batch)
         rows = _rows(batch)
-        scan.start(rows, self.mask(batch))
+        scan.start(batch, rows, self.mask(batch))
+        scan.step = self.step
         result = self.step(self.model, batch)
         scan.stop()
         targets = [part.targets() for part in parts]

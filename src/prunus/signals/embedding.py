@@ -27,9 +27,9 @@ class Accumulate(Accumulator):
         self._calls: list[tuple[Tensor, Tensor]] = []
         for module in self.scan.model.modules():
             if isinstance(module, nn.Linear) or transposed(module):
-                self.scan.hooks.append(module.register_forward_hook(self._saw))
+                self.scan.after(module, self._saw)
 
-    def _saw(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def _saw(self, module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Tensor) -> None:
         if args:
             self._calls.append((args[0], output))
 

@@ -76,7 +76,7 @@ def unfolded(module: Any, x: Tensor) -> Any:
         raise BadInput("hessian knows 1-D and 2-D convolutions; leave 3-D ones out with modules=")
     if x.dim() == len(module.kernel_size) + 1:
         x = x.unsqueeze(0)
-    x = _padded(module, x)
+    x = padded(module, x)
     kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
     if len(kernel) == 1:
         x, kernel, stride, dilation = x.unsqueeze(2), (1, *kernel), (1, *stride), (1, *dilation)
@@ -89,7 +89,8 @@ def unfolded(module: Any, x: Tensor) -> Any:
         yield grouped.permute(1, 0, 3, 2).reshape(module.groups, batch * positions, -1)
 
 
-def _padded(module: Any, x: Tensor) -> Tensor:
+def padded(module: Any, x: Tensor) -> Tensor:
+    """A convolution's input with its padding around it, whatever the padding mode."""
     amounts = list(module._reversed_padding_repeated_twice)
     if isinstance(module.padding, tuple):
         amounts = [amount for size in reversed(module.padding) for amount in (size, size)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.core.errors import NonFinite
-from prunus.train.step import Step
+from prunus.train.step import Step, StepFn
 
 CHUNK = 64  # rows accumulated in float32 before they are added up in float64
 MatrixModule = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -31,6 +31,9 @@ class Scan:
         modules: qualified name -> module, each module once; restricted to what was asked for.
         mask: bool `[B, T]` of the running batch, True at real tokens, or None.
         rows: B of the running batch.
+        batch: the running batch.
+        step: the adapter in use.
+        paused: hooks do nothing.
         share: let modules that see the same input tensor share one accumulator.
         hooks: handles to remove at the end.
         options: user options of the signals, such as `attention_layer`.
@@ -41,6 +44,9 @@ class Scan:
     share: bool = True
     mask: Tensor | None = None
     rows: int = 0
+    batch: Any = None
+    step: StepFn | None = None
+    paused: bool = False
     hooks: list[Any] = field(default_factory=list[Any])
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     _inputs: Inputs | None = None
@@ -52,9 +58,35 @@ class Scan:
             self._inputs = Inputs(self)
         return self._inputs
 
-    def start(self, rows: int, mask: Tensor | None) -> None:
+    def before(self, module: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> None:
+        """Call `hook(module, args, kwargs)` before the module runs, until `close`."""
+
+        def unless_paused(called: nn.Module, args: Any, kwargs: Any) -> None:
+            if not self.paused:
+                hook(called, args, kwargs)
+
+        self.hooks.append(module.register_forward_pre_hook(unless_paused, with_kwargs=True))
+
+    def after(self, module: nn.Module, hook: Callable[[nn.Module, Any, Any, Any], Any]) -> None:
+        """Call `hook(module, args, kwargs, output)` after the module ran; what it returns replaces the output."""
+
+        def unless_paused(called: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            return None if self.paused else hook(called, args, kwargs, output)
+
+        self.hooks.append(module.register_forward_hook(unless_paused, with_kwargs=True))
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Hooks do nothing inside."""
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = False
+
+    def start(self, batch: Any, rows: int, mask: Tensor | None) -> None:
         """Before the forward pass of a batch."""
-        self.rows, self.mask = rows, mask
+        self.batch, self.rows, self.mask = batch, rows, mask
 
     def stop(self) -> None:
         """After the forward pass of a batch."""
@@ -120,7 +152,7 @@ class Inputs:
         self._seen: list[tuple[weakref.ref[Tensor], int, tuple[Any, ...], Source, int]] = []
         for name, module in scan.modules.items():
             if is_matrix(module):
-                scan.hooks.append(module.register_forward_pre_hook(self._hook(name), with_kwargs=True))
+                scan.before(module, self._hook(name))
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

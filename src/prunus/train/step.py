@@ -171,6 +171,17 @@ def plain(batch: Batch) -> Batch:
     return batch
 
 
+def one_row(batch: Batch, row: int, rows: int) -> Batch:
+    """The batch with this row only: every tensor, array or list of `rows` entries is cut."""
+    if isinstance(batch, Mapping):
+        return {name: one_row(value, row, rows) for name, value in batch.items()}
+    if isinstance(batch, (Tensor, np.ndarray)) and batch.shape[:1] == (rows,):
+        return batch[row : row + 1]
+    if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) != rows):
+        return type(batch)(one_row(part, row, rows) for part in batch)
+    return batch[row : row + 1] if isinstance(batch, list) else batch
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with every tensor on `device`; containers keep their kind."""
     if isinstance(batch, Tensor):
