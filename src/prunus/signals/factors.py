@@ -58,7 +58,7 @@ class Dense:
 
 @dataclass
 class Outer:
-    """sum over t of left_t right_t^T. left: `[B, T, out]`, or int `[B, T]` for one-hot vectors of `width`; right `[B, T, in]`."""
+    """sum over t of left_t right_t^T. left `[B, T, out]`, or int `[B, T]`: one-hot of `width`; right `[B, T, in]`."""
 
     left: Tensor
     right: Tensor
@@ -82,7 +82,9 @@ class Outer:
     def squares(self) -> Tensor:
         tokens, inputs = self.right.shape[1:]
         if self.left.dim() == 3 and tokens == 1:
-            return self.left.square().sum((1, 2), dtype=torch.float64) * self.right.square().sum((1, 2), dtype=torch.float64)
+            return self.left.square().sum((1, 2), dtype=torch.float64) * self.right.square().sum(
+                (1, 2), dtype=torch.float64
+            )
         if self.left.dim() == 2 or tokens * (self.width + inputs) < 2 * self.width * inputs:
             return products(self, self)
         return _chunked([self])

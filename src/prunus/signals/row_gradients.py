@@ -157,7 +157,7 @@ def _by_func(call: Call, delta: Tensor) -> dict[str, Factor]:
 
 
 def _pull(call: Call, parameters: dict[str, Tensor], inputs: list[Tensor], delta: Tensor, places: list[Any], at: int):
-    """Gradient of one row: vjp of the module at its parameters. `inputs` lack the row axis; it's put back with size 1."""
+    """Gradient of one row: vjp of the module at its parameters. `inputs` lack the row axis; it comes back as 1."""
 
     def output(values: dict[str, Tensor]) -> Tensor:
         args, kwargs = list(call.args), dict(call.kwargs)
