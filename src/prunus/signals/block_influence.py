@@ -72,23 +72,25 @@ def cosine(x: Tensor, y: Tensor) -> Tensor:
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
-    """Members of every stack (ModuleList or Sequential) of two or more blocks of one class, outermost stacks only.
+    """Blocks of a class that occurs twice or more in stacks (ModuleList, Sequential of one class), outermost stacks only.
 
     Raises:
         BadInput: the model has no such stack.
     """
     stacks: list[str] = []
-    found: list[str] = []
+    found: list[tuple[str, type[nn.Module]]] = []
     for name, module in model.named_modules():
         children = dict(module.named_children()) if isinstance(module, (nn.ModuleList, nn.Sequential)) else {}
-        alike = len(children) > 1 and len({type(child) for child in children.values()}) == 1
-        composite = alike and all(any(child.children()) for child in children.values())
+        alike = len({type(child) for child in children.values()}) == 1
+        composite = alike and all(any(True for _ in child.children()) for child in children.values())
         if composite and not any(name.startswith(f"{outer}.") for outer in stacks):
             stacks.append(name)
-            found += [f"{name}.{child}" if name else child for child in children]
-    if not found:
+            found += [(f"{name}.{key}" if name else key, type(child)) for key, child in children.items()]
+    kinds = [kind for _, kind in found]
+    names = tuple(name for name, kind in found if kinds.count(kind) > 1)
+    if not names:
         raise BadInput("the model has no stack of like blocks; name its layers: layers=('encoder.0', ...)")
-    return tuple(found)
+    return names
 
 
 def _part(mask: Tensor | None, start: int, x: Tensor) -> Tensor | None:
