@@ -109,7 +109,7 @@ def test_clip_spreads_a_heavy_tail_over_the_strata():
     assert (np.bincount(stratify(values, 50, 0.02), minlength=50) > 0).sum() == 50
 
 
-def test_within_group_runs_in_every_label():
+def test_within_class_runs_in_every_label():
     class Labelled:
         def __init__(self, labels):
             self.labels = labels
@@ -120,7 +120,7 @@ def test_within_group_runs_in_every_label():
     labels = np.repeat([3, 5], [300, 100])
     base = gamma()
     score = GroupScore(base.values, base.ids, "hard", Labelled(labels))
-    chosen = ccs(score, 40, within="group", rng=RNG)
+    chosen = ccs(score, 40, within="class", rng=RNG)
     assert [int((labels[chosen] == label).sum()) for label in (3, 5)] == [30, 10]
 
 

@@ -58,16 +58,16 @@ def test_offset_passes_over_the_start_of_the_ranking():
         top(score, 4, offset=-1)
 
 
-def test_within_group_keeps_the_share_of_every_label():
+def test_within_class_keeps_the_share_of_every_label():
     labels = [0, 0, 0, 0, 1, 1, 2, 2]
     values = np.array([9, 8, 7, 6, 5, 4, 3, 2.0])
     score = GroupScore(values, np.arange(8), "hard", Labelled(labels))
-    assert sorted(kept(score, 4, within="group")) == [0, 1, 4, 6]
+    assert sorted(kept(score, 4, within="class")) == [0, 1, 4, 6]
     assert sorted(kept(score, 4)) == [0, 1, 2, 3]
     with pytest.raises(BadInput, match="no labels"):
-        top(GroupScore(values, np.arange(8), "hard"), 4, within="group")
+        top(GroupScore(values, np.arange(8), "hard"), 4, within="class")
     with pytest.raises(BadInput, match="one number for each"):
-        top(GroupScore(values, np.arange(8), "hard", Labelled(np.zeros((8, 2)))), 4, within="group")
+        top(GroupScore(values, np.arange(8), "hard", Labelled(np.zeros((8, 2)))), 4, within="class")
 
 
 def test_refusals():
@@ -119,5 +119,5 @@ def test_random_is_by_id_and_nested():
 def test_random_balanced_over_labels():
     labels = np.repeat([0, 1, 2], [30, 20, 10])
     score = GroupScore(np.zeros(60), np.arange(60), "keep", Labelled(labels))
-    chosen = random(score, 30, within="group", rng=Rng(0, "x"))
+    chosen = random(score, 30, within="class", rng=Rng(0, "x"))
     assert np.bincount(labels[chosen]).tolist() == [15, 10, 5]

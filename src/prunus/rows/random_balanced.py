@@ -5,7 +5,7 @@ Needs: labels, all at once.
 Cost: O(n log n).
 Departures: own. Inside a label rows are put in random order, and the j-th of n_c scores 1 - (j - 1/2) / n_c: keeping
   the largest scores of all labels together keeps shares as equal as whole rows allow (the rule of Webster and
-  Sainte-Laguë), adds up exactly, and keeps a subset when the budget is smaller. `select/random` with `within="group"`
+  Sainte-Laguë), adds up exactly, and keeps a subset when the budget is smaller. `select/random` with `within="class"`
   draws with largest remainders instead.
 """
 

@@ -27,13 +27,13 @@ from prunus.allocate.strata import strata as water_filling
 from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch
 from prunus.core.registry import selector
 from prunus.core.score import GroupScore, check_finite
-from prunus.select.within import by_label, check_count, part
+from prunus.select.by_label import by_label, check_count, part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prunus.core.rng import Rng
-    from prunus.select.within import Positions
+    from prunus.select.by_label import Positions
 
     Strata = NDArray[np.int64]
 
@@ -50,7 +50,7 @@ def ccs(
     hard_cut: float | Literal["auto"] = "auto",
     strata: int = 50,
     clip: float = 0.0,
-    within: Literal["all", "group"] = "all",
+    within: Literal["all", "class"] = "all",
     parity: Literal["paper", "official"] = "paper",
     rng: Rng,
 ) -> Positions:
@@ -64,7 +64,7 @@ def ccs(
         strata: intervals of equal width between the smallest and the largest remaining score.
         clip: share of the remaining rows at either end that the outermost strata take in whatever their score; for
             heavy-tailed scores (loss, GraNd) whose outliers would leave most strata empty.
-        within: all = as published; group = all steps inside every label, counts in proportion (rows).
+        within: all = as published; class = all steps inside every label, counts in proportion (rows).
         parity: paper, or official for the released routine with its defects.
         rng: seed and purpose of the draws.
 
@@ -86,7 +86,7 @@ def ccs(
         dropped = cut_count(piece.values.shape[0], few, hard_cut)
         return select(piece, cut_piece, few, dropped, strata, clip, rng)
 
-    if within == "group":
+    if within == "class":
         return by_label(score, count, lambda positions, few: one(part(score, positions), part(cut, positions), few))
     return one(score, cut, count)
 

@@ -1,7 +1,7 @@
 """Top: keep the units that rank first (for rows Paul et al. 2021; for weights Han et al. 2015).
 
 Removes: whatever the score is over.
-Needs: a score; labels for `within="group"`.
+Needs: a score; labels for `within="class"`.
 Cost: O(n log n), memory 2 n.
 Departures: ties are broken by id where the released code leaves them to an unstable sort. The released window "skip
   the `offset` easiest, keep the next m" is `keep="easiest", offset=...`; "leave out the hardest as suspected noise"
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Literal
 from prunus.core.errors import BadInput, BudgetUnreachable
 from prunus.core.registry import selector
 from prunus.core.score import GroupScore
-from prunus.select.within import by_label, check_count, part
+from prunus.select.by_label import by_label, check_count, part
 
 if TYPE_CHECKING:
     from prunus.core.rng import Rng
-    from prunus.select.within import Positions
+    from prunus.select.by_label import Positions
 
 TOO_FEW = 0.3
 
@@ -33,7 +33,7 @@ def top(
     *,
     keep: Literal["hardest", "easiest"] = "hardest",
     offset: int = 0,
-    within: Literal["all", "group"] = "all",
+    within: Literal["all", "class"] = "all",
     rng: Rng | None = None,
 ) -> Positions:
     """Positions of the units that rank first.
@@ -42,8 +42,8 @@ def top(
         score: a keep score ranks large values first; a hard or easy score ranks by `keep`.
         count: units kept.
         keep: which end of a hard or easy score stays; a keep score takes no choice.
-        offset: units passed over at the start of the ranking, in each label when within is group.
-        within: all = one ranking; group = the same share of every label, ranked inside it (rows).
+        offset: units passed over at the start of the ranking, in each label when within is class.
+        within: all = one ranking; class = the same share of every label, ranked inside it (rows).
         rng: not used.
 
     Returns:
@@ -60,7 +60,7 @@ def top(
             f"keep={keep!r} needs a hard or easy score; the score of {score.name or 'this group'} says what to keep"
         )
     _warn_if_few(score, count, keep, offset)
-    if within == "group":
+    if within == "class":
         return by_label(score, count, lambda positions, few: _rank(part(score, positions), few, keep, offset))
     return _rank(score, count, keep, offset)
 
