@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunus.allocate.request import Request
 from prunus.allocate.strata import strata as water_filling
-from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch, NonFinite
+from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch, NonFinite, UnknownName
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore
 from prunus.select.ccs import ccs, cut_count, stratify
@@ -99,6 +102,8 @@ def test_the_cut_may_go_by_another_score():
     chosen = ccs(score, 40, cut_score=shuffled, hard_cut=0.3, rng=RNG)
     assert not set(np.argsort(other.values)[:120]) & set(chosen)
     assert (chosen == ccs(score, 40, cut_score=other, hard_cut=0.3, rng=RNG)).all()
+    few = GroupScore(score.values[:200], score.ids[:200], "hard")  # one class, or all rows but the banned ones
+    assert ccs(few, 20, cut_score=other, hard_cut=0.3, rng=RNG).size == 20
     with pytest.raises(IdMismatch):
         ccs(score, 40, cut_score=GroupScore(other.values, other.ids + 1, "easy"), rng=RNG)
 
@@ -122,6 +127,18 @@ def test_within_class_runs_in_every_label():
     score = GroupScore(base.values, base.ids, "hard", Labelled(labels))
     chosen = ccs(score, 40, within="class", rng=RNG)
     assert [int((labels[chosen] == label).sum()) for label in (3, 5)] == [30, 10]
+
+
+def test_the_cut_may_be_named():
+    margins = gamma(seed=1, sense="easy")
+    signals = SimpleNamespace(margin_sum=torch.from_numpy(margins.values), times_seen=torch.ones(400))
+    score = GroupScore(gamma().values, gamma().ids, "hard", signals)
+    chosen = ccs(score, 40, cut_score="aum", rng=RNG)
+    assert (chosen == ccs(score, 40, cut_score=margins, rng=RNG)).all()
+    with pytest.raises(BadInput, match="none came with the score"):
+        ccs(gamma(), 40, cut_score="aum", rng=RNG)
+    with pytest.raises(UnknownName, match="aum"):
+        ccs(score, 40, cut_score="aumm", rng=RNG)
 
 
 @pytest.mark.parametrize(

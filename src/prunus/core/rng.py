@@ -73,6 +73,13 @@ def torch_rng(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(_key(seed, purpose)[0] & (2**63 - 1))
 
 
+def legacy_rng(seed: int) -> np.random.RandomState:
+    """A legacy numpy generator of its own, equal to the global one after `np.random.seed(seed)`: for parity with released code."""
+    import numpy as np
+
+    return np.random.RandomState(seed % 2**32)
+
+
 @dataclass(frozen=True)
 class Rng:
     """What a method is given as `rng`: a seed and a purpose."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,10 +26,13 @@ from prunus.allocate.request import Request
 from prunus.allocate.uniform import uniform as same_share
 from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch
 from prunus.core.registry import dynamic
-from prunus.core.rng import uniform
+from prunus.core.rng import legacy_rng, uniform
 from prunus.rows import rs2_streams as streams
 from prunus.rows.dynamic import EpochPlan, Ids
 from prunus.rows.rs2_streams import Positions
+
+if TYPE_CHECKING:
+    from numpy.random import RandomState
 
 STATE = 1
 
@@ -142,7 +145,7 @@ class RS2:
 
     def _restart(self) -> None:
         self._next = 0
-        generator = np.random.RandomState(self.seed % 2**32)  # of its own: the released code seeds the global one
+        generator = legacy_rng(self.seed)  # used by parity="official" only
         pools = [np.arange(self.ids.size)] if self._labels is None else _by_label(self._labels)
         counts = self._counts(pools)
         self._streams = [self._stream(k, pool, counts[k], generator) for k, pool in enumerate(pools)]
@@ -153,7 +156,7 @@ class RS2:
         floor = 1 if self.count >= len(pools) else 0
         return same_share(Request.of([pool.size for pool in pools], self.count, floors=floor)).tolist()
 
-    def _stream(self, number: int, pool: Positions, count: int, generator: np.random.RandomState) -> streams.Stream:
+    def _stream(self, number: int, pool: Positions, count: int, generator: RandomState) -> streams.Stream:
         permute = self._permute(number, pool, generator)
         if self.replace:
             return streams.Fresh(pool, count, permute)
@@ -161,7 +164,7 @@ class RS2:
             return streams.Released(pool, count, permute)
         return streams.Passes(pool, count, permute, self.tail)
 
-    def _permute(self, number: int, pool: Positions, generator: np.random.RandomState) -> streams.Permute:
+    def _permute(self, number: int, pool: Positions, generator: RandomState) -> streams.Permute:
         injected = self._permutations
         if injected is not None:
             return lambda k: _checked_permutation(injected(k, pool.size), pool.size)

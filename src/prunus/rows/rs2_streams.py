@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.random import RandomState
 
 Positions = NDArray[np.int64]
 Permute = Callable[[int], Positions]  # k -> the k-th permutation of 0..size-1
@@ -83,12 +86,12 @@ class Released:
         return self.members[np.concatenate([self.order[self.start :], self.order[: self.end]])]
 
 
-def legacy_draws(generator: np.random.RandomState, size: int) -> Permute:
+def legacy_draws(generator: RandomState, size: int) -> Permute:
     """Permutations as numpy's legacy `choice(..., replace=False)` makes them: each from the identity."""
     return lambda _: generator.permutation(size).astype(np.int64)
 
 
-def legacy_passes(generator: np.random.RandomState, size: int) -> Permute:
+def legacy_passes(generator: RandomState, size: int) -> Permute:
     """Permutations as repeated legacy in-place shuffles make them: each from the one before."""
     order = np.arange(size)
 

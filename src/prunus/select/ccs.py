@@ -24,6 +24,7 @@ import numpy as np
 
 from prunus.allocate.request import Request
 from prunus.allocate.strata import strata as water_filling
+from prunus.core import registry
 from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch
 from prunus.core.registry import selector
 from prunus.core.score import GroupScore, check_finite
@@ -46,7 +47,7 @@ def ccs(
     score: GroupScore,
     count: int,
     *,
-    cut_score: GroupScore | None = None,
+    cut_score: str | GroupScore | None = None,
     hard_cut: float | Literal["auto"] = "auto",
     strata: int = 50,
     clip: float = 0.0,
@@ -59,7 +60,8 @@ def ccs(
     Args:
         score: hard or easy.
         count: rows kept, out of all n.
-        cut_score: the score the hard cut goes by, over the same ids; None means `score`.
+        cut_score: what the hard cut goes by: the name of a criterion over the same signals (aum), or a score that has
+            these ids; None means `score`.
         hard_cut: share of all n rows, the hardest, that is dropped first; auto goes by the share that is dropped.
         strata: intervals of equal width between the smallest and the largest remaining score.
         clip: share of the remaining rows at either end that the outermost strata take in whatever their score; for
@@ -78,7 +80,7 @@ def ccs(
     check_count(score, count)
     _check_options(strata, clip, hard_cut)
     score.hardness()  # refuses a score that does not say what is hard
-    cut = _aligned(score, cut_score)
+    cut = _cut_score(score, cut_score)
     check_finite(score.name, score.values, score.ids)
     select = _official if parity == "official" else _covering
 
@@ -182,20 +184,25 @@ def _official(
     return np.concatenate(kept)
 
 
-def _aligned(score: GroupScore, cut: GroupScore | None) -> GroupScore:
-    """The cut score in the order of the score's ids."""
-    if cut is None:
+def _cut_score(score: GroupScore, given: str | GroupScore | None) -> GroupScore:
+    """The score that the hard cut goes by, in the order of the score's ids."""
+    if given is None:
         return score
-    cut.hardness()
-    check_finite(cut.name, cut.values, cut.ids)
-    if np.array_equal(cut.ids, score.ids):
-        return cut
-    order = np.argsort(cut.ids, kind="stable")
-    place = np.searchsorted(cut.ids[order], score.ids).clip(max=max(cut.ids.size - 1, 0))
-    if cut.ids.size != score.ids.size or not np.array_equal(cut.ids[order][place], score.ids):
-        raise IdMismatch(f"cut_score covers {cut.ids.size} ids that are not the {score.ids.size} ids of the score")
-    positions = order[place]
-    return GroupScore(cut.values[positions], cut.ids[positions], cut.sense, None, cut.name)
+    if isinstance(given, str):
+        method = registry.find(given, unit="rows", kind="criterion")
+        if score.signals is None:
+            raise BadInput(f"cut_score={given!r} is computed from signals, and none came with the score")
+        values = np.asarray(method.load()(score.signals))
+        given = GroupScore(values, score.ids, method.facts.get("sense", "keep"), None, method.id)
+    given.hardness()
+    check_finite(given.name, given.values, given.ids)
+    if np.array_equal(given.ids, score.ids):
+        return given
+    order = np.argsort(given.ids, kind="stable")
+    place = np.searchsorted(given.ids[order], score.ids).clip(max=max(given.ids.size - 1, 0))
+    if given.ids.size < score.ids.size or not np.array_equal(given.ids[order][place], score.ids):
+        raise IdMismatch(f"cut_score lacks some of the {score.ids.size} ids of the score; it has {given.ids.size} ids")
+    return part(GroupScore(given.values, given.ids, given.sense, None, given.name), order[place])
 
 
 def _check_options(strata: int, clip: float, hard_cut: float | str) -> None:
