@@ -12,32 +12,33 @@ from prunus.allocate.request import Request
 from prunus.allocate.strata import strata
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore
-from prunus.rows import forgetting as forgetting_
 from prunus.rows.aum import aum
 from prunus.rows.correctness import correctness
 from prunus.rows.el2n import el2n
 from prunus.rows.el2n_sum import el2n_sum
+from prunus.rows.forgetting import forgetting
 from prunus.rows.margin import margin
 from prunus.select.ccs import ccs, cut_count, stratify, stratify_official
 from prunus.select.top import top
+from prunus.signals.dynamics import Dynamics, EpochRows
+from prunus.signals.rowset import Signals
 
 pytestmark = [pytest.mark.golden("ccs--stratified"), pytest.mark.filterwarnings("ignore:below about 30")]
+FIELDS = ("aum", "el2n_sum", "forgetting", "correctness", "never_learned", "seen")
 SCORES = {"aum": ("aum_accumulated_margin", "easy"), "el2n": ("el2n_sum_first_epochs", "hard")}
 
 
 def recorded(case):
-    """The sums that a recorder keeps, from the whole log."""
+    """What a recorder keeps of the log, epoch by epoch."""
     probs = torch.from_numpy(case["log_probs_f16"]).float().exp()
     labels = torch.from_numpy(case["labels"])
-    epochs = [SimpleNamespace(probs=p, labels=labels) for p in probs]
-    first = int(case.value("el2n_epochs"))
-    counts = forgetting_.from_matrix(probs.argmax(-1) == labels)
-    margins, errors = torch.zeros(len(labels)), torch.zeros(len(labels))
-    for number, epoch in enumerate(epochs):
-        margins -= margin(epoch)
-        if number < first:
-            errors += el2n(epoch)
-    return SimpleNamespace(margin_sum=margins, el2n_sum=errors, **counts)
+    dynamics = Dynamics(len(labels), FIELDS, el2n_epochs=int(case.value("el2n_epochs")))
+    for p in probs:
+        epoch = SimpleNamespace(probs=p, labels=labels)
+        values = {"margin": -margin(epoch), "el2n": el2n(epoch), "correct": p.argmax(-1) == labels}
+        rows = np.arange(len(labels))
+        dynamics.update(EpochRows(rows, {name: value.numpy() for name, value in values.items()}))
+    return Signals(**dynamics.fields())
 
 
 def grouped(case, name):
@@ -54,7 +55,7 @@ def test_scores_from_the_log(case):
     s = recorded(case)
     np.testing.assert_allclose(aum(s), case["aum_accumulated_margin"], atol=2e-3)
     np.testing.assert_allclose(el2n_sum(s), case["el2n_sum_first_epochs"], atol=2e-3)
-    np.testing.assert_array_equal(forgetting_.forgetting(s, never_learned="zero"), case["forgetting"])
+    np.testing.assert_array_equal(forgetting(s, never_learned="zero"), case["forgetting"])
     np.testing.assert_array_equal(correctness(s), case["correctness"])
 
 

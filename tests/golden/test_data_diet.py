@@ -17,6 +17,7 @@ from prunus.rows.grand import grand
 from prunus.rows.grand_last_layer import grand_last_layer
 from prunus.rows.margin import margin
 from prunus.select.top import top
+from prunus.signals.collect import collect
 
 pytestmark = [pytest.mark.golden("data-diet--scores"), pytest.mark.filterwarnings("ignore:below about 30")]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -38,18 +39,6 @@ def network(case):
             layer.weight.copy_(torch.from_numpy(case[f"W{number}"]).T)
             layer.bias.copy_(torch.from_numpy(case[f"b{number}"]))
     return net.eval()
-
-
-def gradient_norms(net, inputs, labels):
-    """One row at a time, all parameters."""
-    parameters = dict(net.named_parameters())
-
-    def row_loss(values, x, y):
-        logits = torch.func.functional_call(net, values, (x[None],))
-        return torch.nn.functional.cross_entropy(logits, y[None])
-
-    each = torch.func.vmap(torch.func.grad(row_loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
-    return torch.stack([g.flatten(1).square().sum(1) for g in each.values()]).sum(0).sqrt()
 
 
 def test_scores_of_the_logits(case):
@@ -74,8 +63,8 @@ def test_one_hot_labels_give_the_same_scores(case):
 def test_grand_of_the_net(case):
     net, inputs = network(case), torch.from_numpy(case["X"])
     np.testing.assert_allclose(net(inputs).detach(), case["net_logits"], rtol=1e-4, atol=1e-5)
-    norms = gradient_norms(net, inputs, torch.from_numpy(case["labels"])).detach()
-    np.testing.assert_allclose(grand(SimpleNamespace(grad_norm=norms)), case["grand"], **CLOSE)
+    rows = collect(net, (inputs, torch.from_numpy(case["labels"])), need=("grad_norm",), batch=17).rows
+    np.testing.assert_allclose(grand(rows), case["grand"], **CLOSE)
 
 
 def test_net_el2n_and_the_closed_form_of_the_last_layer(case):

@@ -143,7 +143,7 @@ def test_forgetting_events(data, epochs, n):
     for row in correct:  # presentation by presentation, as a recorder sees it
         events += (before == 1) & (row == 0)
         before = row
-    torch.testing.assert_close(counts["forgetting_events"].float(), events)
+    torch.testing.assert_close(counts["forgetting"].float(), events)
     assert (events <= epochs // 2).all()
     s = SimpleNamespace(**counts)
     never = ~correct.bool().any(0)
@@ -157,18 +157,17 @@ def test_forgetting_events(data, epochs, n):
 def test_forgetting_refusals():
     with pytest.raises(BadInput, match="0 or 1"):
         from_matrix(torch.tensor([[0.5]]))
-    counts = SimpleNamespace(
-        forgetting_events=torch.zeros(2), times_correct=torch.zeros(2), times_seen=torch.tensor([3, 0])
-    )
+    zeros = torch.zeros(2)
+    counts = SimpleNamespace(forgetting=zeros, never_learned=zeros, seen=torch.tensor([3, 0]))
     with pytest.raises(BadInput, match="1 rows were never presented"):
         forgetting(counts)
-    counts.times_seen += 1
+    counts.seen += 1
     with pytest.raises(BadInput, match="max, inf or zero"):
         forgetting(counts, never_learned="none")
 
 
 def test_aum_average():
-    s = SimpleNamespace(margin_sum=torch.tensor([3.0, -4.0]), times_seen=torch.tensor([4, 4]))
+    s = SimpleNamespace(aum=torch.tensor([3.0, -4.0]), seen=torch.tensor([4, 4]))
     assert aum(s).tolist() == [3.0, -4.0]
     assert aum(s, average=True).tolist() == [0.75, -1.0]
 

@@ -131,7 +131,7 @@ def test_within_class_runs_in_every_label():
 
 def test_the_cut_may_be_named():
     margins = gamma(seed=1, sense="easy")
-    signals = SimpleNamespace(margin_sum=torch.from_numpy(margins.values), times_seen=torch.ones(400))
+    signals = SimpleNamespace(aum=torch.from_numpy(margins.values), seen=torch.ones(400))
     score = GroupScore(gamma().values, gamma().ids, "hard", signals)
     chosen = ccs(score, 40, cut_score="aum", rng=RNG)
     assert (chosen == ccs(score, 40, cut_score=margins, rng=RNG)).all()

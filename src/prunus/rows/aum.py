@@ -18,13 +18,13 @@ from prunus.core.registry import criterion
 from prunus.rows.targets import real
 
 
-@criterion(unit="rows", needs=("margin_sum", "times_seen"), sense="easy", card="ccs")
+@criterion(unit="rows", needs=("aum", "seen"), sense="easy", card="ccs")
 def aum(s: Any, *, average: bool = False) -> Tensor:
     """Accumulated margin, `[n]` in [-epochs, epochs], or in [-1, 1] when averaged.
 
     Args:
-        s: signals with `margin_sum [n]` and, for the average, `times_seen [n]`.
+        s: signals with `aum [n]` and, for the average, `seen [n]`.
         average: divide by the number of presentations.
     """
-    total = real(s.margin_sum)
-    return total / s.times_seen.clamp(min=1) if average else total
+    total = real(s.aum)
+    return total / s.seen.clamp(min=1) if average else total

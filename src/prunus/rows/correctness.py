@@ -15,13 +15,13 @@ from torch import Tensor
 from prunus.core.registry import criterion
 
 
-@criterion(unit="rows", needs=("times_correct", "times_seen"), sense="easy", card="ccs")
+@criterion(unit="rows", needs=("correctness", "seen"), sense="easy", card="ccs")
 def correctness(s: Any, *, average: bool = False) -> Tensor:
     """Correct presentations, float32 `[n]`.
 
     Args:
-        s: signals with `times_correct [n]` and, for the average, `times_seen [n]`.
+        s: signals with `correctness [n]` and, for the average, `seen [n]`.
         average: divide by the number of presentations.
     """
-    total = s.times_correct.float()
-    return total / s.times_seen.clamp(min=1) if average else total
+    total = s.correctness.float()
+    return total / s.seen.clamp(min=1) if average else total

@@ -20,43 +20,34 @@ from prunus.core.errors import BadInput
 from prunus.core.registry import criterion
 
 
-@criterion(unit="rows", needs=("forgetting_events", "times_correct", "times_seen"), sense="hard", card="data-diet")
+@criterion(unit="rows", needs=("forgetting", "never_learned", "seen"), sense="hard", card="data-diet")
 def forgetting(s: Any, *, never_learned: Literal["max", "inf", "zero"] = "max") -> Tensor:
     """Number of forgetting events, float32 `[n]`.
 
     Args:
-        s: signals with `forgetting_events`, `times_correct` and `times_seen`, all `[n]`.
+        s: signals with `forgetting`, `never_learned` and `seen`, all `[n]`.
         never_learned: what a row scores that was never right: max = its presentations, inf, or zero.
     """
-    events = s.forgetting_events.float()
-    if (s.times_seen <= 0).any():
-        raise BadInput(f"{int((s.times_seen <= 0).sum())} rows were never presented: they have no forgetting score")
-    never = s.times_correct == 0
-    values = {
-        "max": s.times_seen.float(),
-        "inf": torch.full_like(events, float("inf")),
-        "zero": torch.zeros_like(events),
-    }
+    events = s.forgetting.float()
+    if (s.seen <= 0).any():
+        raise BadInput(f"{int((s.seen <= 0).sum())} rows were never presented: they have no forgetting score")
+    values = {"max": s.seen.float(), "inf": torch.full_like(events, float("inf")), "zero": torch.zeros_like(events)}
     if never_learned not in values:
         raise BadInput(f"never_learned must be max, inf or zero, not {never_learned!r}")
-    return torch.where(never, values[never_learned], events)
+    return torch.where(s.never_learned.bool(), values[never_learned], events)
 
 
 def from_matrix(correct: Tensor) -> dict[str, Tensor]:
-    """The counts that forgetting needs, from a whole record.
+    """The signals that forgetting needs, from a whole record.
 
     Args:
         correct: bool or 0/1 `[epochs, n]`: was the row right at its presentation in that epoch.
 
     Returns:
-        forgetting_events, times_correct, times_seen, int64 `[n]` each.
+        forgetting, correctness and seen, int64 `[n]`, and never_learned, bool `[n]`.
     """
     if correct.dim() != 2 or not ((correct == 0) | (correct == 1)).all():
         raise BadInput(f"a correctness record is 0 or 1, [epochs, n]; got shape {list(correct.shape)}")
     right = correct.bool()
-    events = (right[:-1] & ~right[1:]).sum(0)
-    return {
-        "forgetting_events": events,
-        "times_correct": right.sum(0),
-        "times_seen": torch.full_like(events, right.shape[0]),
-    }
+    events, seen = (right[:-1] & ~right[1:]).sum(0), torch.full((right.shape[1],), right.shape[0])
+    return {"forgetting": events, "correctness": right.sum(0), "seen": seen, "never_learned": ~right.any(0)}
