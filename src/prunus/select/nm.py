@@ -24,7 +24,9 @@ FEW = 16
 
 
 @selector(card="magnitude-nm")
-def nm(score: GroupScore, count: int, *, m: int = 4, n: int = 0, taps: int = 1, tail: Literal["refuse", "dense"] = "refuse") -> np.ndarray:
+def nm(
+    score: GroupScore, count: int, *, m: int = 4, n: int = 0, taps: int = 1, tail: Literal["refuse", "dense"] = "refuse"
+) -> np.ndarray:
     """Keep `n` of every `m` consecutive inputs.
 
     Args:
@@ -49,7 +51,9 @@ def _kept_each(score: GroupScore, count: int, m: int) -> int:
     size = np.asarray(score.values).size
     each, rest = divmod(count * m, size)
     if rest or not 0 < each <= m:
-        raise BadInput(f"{count} of {size} weights is not N of every {m}: keep a multiple of {max(size // m, 1)}, or give n")
+        raise BadInput(
+            f"{count} of {size} weights is not N of every {m}: keep a multiple of {max(size // m, 1)}, or give n"
+        )
     return each
 
 
@@ -63,7 +67,9 @@ def nm_mask(values: np.ndarray, n: int, m: int, *, taps: int = 1, tail: str = "r
     channels = width // taps
     whole = channels - channels % m
     if whole < channels and tail == "refuse":
-        raise BadInput(f"{name or 'this layer'} has {channels} input channels, no multiple of {m}: leave it out, or set tail='dense'")
+        raise BadInput(
+            f"{name or 'this layer'} has {channels} input channels, no multiple of {m}: leave it out, or set tail='dense'"
+        )
     mask = np.ones((outputs, channels, taps), dtype=bool)
     groups = values.reshape(outputs, channels, taps)[:, :whole].swapaxes(1, 2).reshape(-1, m)
     kept = keep_largest_of_few(groups, n) if m <= FEW else keep_largest(groups, n)

@@ -29,7 +29,9 @@ def as_lines(score: GroupScore) -> np.ndarray:
     values = np.asarray(score.values)
     check_finite(score.name, values, np.asarray(score.ids))
     if values.ndim not in (1, 2):
-        raise BadInput(f"scores of {score.name or 'a group'} are [n] or [outputs, inputs], not {values.shape}; flatten kernels first")
+        raise BadInput(
+            f"scores of {score.name or 'a group'} are [n] or [outputs, inputs], not {values.shape}; flatten kernels first"
+        )
     values = values if score.sense != "easy" else -values
     return values.reshape(1, -1) if values.ndim == 1 else values
 
@@ -38,7 +40,9 @@ def check_count(score: GroupScore, count: int) -> None:
     """Refuse a count that the group can't give."""
     size = np.asarray(score.values).size
     if not 0 < count <= size:
-        raise BadInput(f"can't keep {count} of the {size} weights of {score.name or 'this group'}; keep at least 1 and at most {size}")
+        raise BadInput(
+            f"can't keep {count} of the {size} weights of {score.name or 'this group'}; keep at least 1 and at most {size}"
+        )
 
 
 @selector(card="magnitude-nm")

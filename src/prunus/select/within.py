@@ -84,7 +84,10 @@ def _counts(score: Score, budget: Budget, within: str, minimum: float) -> dict[s
     if not budget.term.relative:
         budget = Budget.parse(f"{100 * budget.count(size) / size:.12g}% weights", floor=budget.floor)
     if within == "output":
-        return {name: _outputs(shape) * _stay(budget, sizes[name] // _outputs(shape), name) for name, shape in shapes.items()}
+        return {
+            name: _outputs(shape) * _stay(budget, sizes[name] // _outputs(shape), name)
+            for name, shape in shapes.items()
+        }
     return {name: _stay(budget, n, name) for name, n in sizes.items()}
 
 
@@ -95,7 +98,9 @@ def _outputs(shape: tuple[int, ...]) -> int:
 def _stay(budget: Budget, size: int, name: str) -> int:
     kept = size - budget.drop_count(size)
     if kept < 1:
-        raise BudgetUnreachable(f"{budget}: none of {size} weights that compete in {name} would stay", nearest=f"1 of {size}")
+        raise BudgetUnreachable(
+            f"{budget}: none of {size} weights that compete in {name} would stay", nearest=f"1 of {size}"
+        )
     return kept
 
 
