@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunus.core import edits as edits_
 from prunus.core import files
 from prunus.core.budget import Budget
 from prunus.core.edits import Edit
 from prunus.core.errors import BadInput, CorruptFile, SchemaTooNew, UnknownName
+from prunus.core.prunable import as_prunable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,6 +167,16 @@ class Plan:
         if name not in self.groups:
             raise UnknownName("group in this plan", name, self.groups)
         return self.groups[name]
+
+    def apply(self, target: Any, *, mode: Literal["cut", "mask"] = "cut", inplace: bool = False) -> Any:
+        """The same kind of thing as `target`, with only what stays.
+
+        Args:
+            target: the dataset or model the plan was made for (or a Prunable around it).
+            mode: `cut` removes; `mask` puts zeros, for research: size and time stay as they were.
+            inplace: consume the model instead of copying it.
+        """
+        return as_prunable(target, self.unit).apply(self, mode=mode, inplace=inplace)
 
     def table(self) -> list[dict[str, Any]]:
         """One dict for each group: group, size, kept, dropped, share kept."""
