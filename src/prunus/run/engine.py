@@ -6,6 +6,7 @@ resuming is running again: what is there is skipped, what is broken is told and 
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -20,10 +21,11 @@ from prunus.core import files
 from prunus.core.errors import CorruptFile, PrunusError, StageFailed
 from prunus.core.store import Entry, Store
 from prunus.run.progress import RunProgress
-from prunus.run.stage import Graph, Node, node_key, stage_named, stage_table
+from prunus.run.stage import Graph, node_key, stage_named, stage_table
 from prunus.run.worker import Worker, rebuilt, run_job
 
 POLL = 0.5
+Call = Callable[[Mapping[str, Any]], float]
 
 
 @dataclass
@@ -99,108 +101,101 @@ class Work:
         return job | {"key": self.keys[node_id], "parts": self.parts[node_id], "store": str(self.store.root.absolute())}
 
 
-def make(
-    work: Work,
-    *,
-    jobs: int,
-    logs: Path,
-    progress: RunProgress,
-    done: Callable[[str], None],
-    check: Callable[[], None],
-    threads: int = 1,
-) -> None:
-    """Make what is missing.
+@dataclass
+class Maker:
+    """Makes what is missing of a graph.
 
-    Args:
+    Attributes:
         work: the graph; `entries` is filled.
-        jobs: child processes at once; 0 runs in this process (for debugging).
         logs: folder for what the stages print.
         progress: told of every node made.
-        done: called in this thread for every node made.
+        done: called for every node made.
         check: called now and then; raises when the run must stop (lock lost).
-        threads: computing threads of each child.
-
-    Raises:
-        PrunusError: the first stage that failed, with its class and exit code; what others were making is kept.
     """
-    missing = work.missing()
-    if jobs == 0:
+
+    work: Work
+    logs: Path
+    progress: RunProgress
+    done: Callable[[str], None]
+    check: Callable[[], None]
+
+    def make(self, jobs: int, threads: int = 1) -> None:
+        """Make it.
+
+        Args:
+            jobs: child processes at once; 0 runs in this process (for debugging).
+            threads: computing threads of each child.
+
+        Raises:
+            PrunusError: the first stage that failed, with its class and exit code; what others were making is kept.
+        """
+        missing = self.work.missing()
+        if jobs:
+            jobs = min(jobs, max(1, len(missing)))
+            with _pool(jobs, self.logs, threads) as (executor, call):
+                self._many(missing, jobs, executor, call)
+            return
         for node_id in missing:
-            check()
+            self.check()
             started = time.monotonic()
-            _named_errors(work, node_id, lambda node_id=node_id: run_job(work.job(node_id)), logs)
-            _arrived(work, node_id, progress, done, time.monotonic() - started)
-        return
-    with _pool(min(jobs, max(1, len(missing))), logs, threads) as (executor, call):
-        _schedule(work, missing, executor, call, progress, done, check, logs)
+            self._named_errors(node_id, lambda node_id=node_id: run_job(self.work.job(node_id)))
+            self._arrived(node_id, time.monotonic() - started)
 
+    def _many(self, missing: list[str], jobs: int, executor: ThreadPoolExecutor, call: Call) -> None:
+        """Keep `jobs` children busy with the first nodes that are ready, so that results come case by case."""
+        waiting, running, failure = dict.fromkeys(missing), dict[Future[float], str](), None
+        while running or (waiting and failure is None):
+            ready = (n for n in waiting if self._ready(n)) if failure is None else ()
+            for node_id in list(itertools.islice(ready, jobs - len(running))):
+                running[executor.submit(call, self.work.job(node_id))] = node_id
+                del waiting[node_id]
+            finished, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
+            self.check()
+            for future in finished:
+                failure = self._take(running.pop(future), future) or failure
+            if failure is not None and running and finished:
+                self.progress.say(f"{failure}\nwaiting for {len(running)} stage(s) under way; Ctrl-C stops them")
+        if failure is not None:
+            raise failure
 
-def _schedule(
-    work: Work,
-    missing: list[str],
-    executor: ThreadPoolExecutor,
-    call: Callable[[Mapping[str, Any]], float],
-    progress: RunProgress,
-    done: Callable[[str], None],
-    check: Callable[[], None],
-    logs: Path,
-) -> None:
-    waiting, running, failure = list(missing), dict[Future[float], str](), None
-    while running or (waiting and failure is None):
-        if failure is None:
-            for node_id in [n for n in waiting if set(work.graph.nodes[n].inputs.values()) <= work.entries.keys()]:
-                running[executor.submit(call, work.job(node_id))] = node_id
-                waiting.remove(node_id)
-        finished, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
-        check()
-        for future in finished:
-            node_id = running.pop(future)
-            try:
-                _named_errors(work, node_id, future.result, logs)
-                _arrived(work, node_id, progress, done, future.result())
-            except PrunusError as error:
-                failure = failure or error
-                if running:
-                    progress.say(f"{error}\nwaiting for {len(running)} stage(s) under way; Ctrl-C stops them")
-                _drop_queued(running)
-    if failure is not None:
-        raise failure
+    def _ready(self, node_id: str) -> bool:
+        return all(source in self.work.entries for source in self.work.graph.nodes[node_id].inputs.values())
 
+    def _take(self, node_id: str, future: Future[float]) -> PrunusError | None:
+        try:
+            self._named_errors(node_id, future.result)
+            self._arrived(node_id, future.result())
+        except PrunusError as error:
+            return error
+        return None
 
-def _drop_queued(running: dict[Future[float], str]) -> None:
-    for future in [f for f in running if f.cancel()]:
-        del running[future]
+    def _arrived(self, node_id: str, seconds: float) -> None:
+        work, name = self.work, self._name(node_id)
+        entry = work.store.get(work.keys[node_id])
+        if entry is None:
+            raise StageFailed(f"{name} said it was done, but its result is not in {work.store.root}")
+        work.entries[node_id] = entry
+        self.done(node_id)
+        self.progress.finished(work.graph.nodes[node_id].stage, name, seconds)
 
+    def _name(self, node_id: str) -> str:
+        node = self.work.graph.nodes[node_id]
+        return node.label or node.stage
 
-def _arrived(work: Work, node_id: str, progress: RunProgress, done: Callable[[str], None], seconds: float) -> None:
-    entry = work.store.get(work.keys[node_id])
-    if entry is None:
-        raise StageFailed(f"{_name(work, node_id)} said it was done, but its result is not in {work.store.root}")
-    work.entries[node_id] = entry
-    done(node_id)
-    progress.finished(work.graph.nodes[node_id].stage, _name(work, node_id), seconds)
-
-
-def _name(work: Work, node_id: str) -> str:
-    node: Node = work.graph.nodes[node_id]
-    return node.label or node.stage
-
-
-def _named_errors(work: Work, node_id: str, call: Callable[[], Any], logs: Path) -> None:
-    """Say which stage failed, and that running again goes on from there; class and exit code stay."""
-    try:
-        call()
-    except Exception as error:
-        kind = type(error).__name__ if isinstance(error, PrunusError) else "StageFailed"
-        what = str(error) if isinstance(error, PrunusError) else f"{type(error).__name__}: {error}"
-        where = f"what it printed is in {logs}; " if logs.exists() else ""
-        raise rebuilt(kind, f"{_name(work, node_id)} failed: {what} ({where}run again to go on from here)") from error
+    def _named_errors(self, node_id: str, call: Callable[[], object]) -> None:
+        """Say which stage failed, and that running again goes on from there; class and exit code stay."""
+        try:
+            call()
+        except Exception as error:
+            known = isinstance(error, PrunusError)
+            what = str(error) if known else f"{type(error).__name__}: {error}"
+            where = f"what it printed is in {self.logs}; " if self.logs.exists() else ""
+            message = f"{self._name(node_id)} failed: {what} ({where}run again to go on from here)"
+            raise rebuilt(type(error).__name__ if known else "StageFailed", message) from error
 
 
 @contextmanager
-def _pool(
-    jobs: int, logs: Path, threads: int
-) -> Iterator[tuple[ThreadPoolExecutor, Callable[[Mapping[str, Any]], float]]]:
+def _pool(jobs: int, logs: Path, threads: int) -> Iterator[tuple[ThreadPoolExecutor, Call]]:
     """Threads that each hold a child process; all children are ended when the block is left, however it is left."""
     workers: list[Worker] = []
     mine, lock, closing = threading.local(), threading.Lock(), threading.Event()

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prunus.core.errors import ResourceError
 from prunus.core.lock import RunLock
 from prunus.core.store import Store
 from prunus.recipe import Recipe
-from prunus.run.engine import Work, counts, make
+from prunus.run.engine import Maker, Work, counts
 from prunus.run.folder import RunFolder, rows_of
 from prunus.run.progress import RunProgress, duration
 from prunus.run.resolve import resolve
@@ -103,14 +104,8 @@ def run_recipe(
                 bar.say(line)
             reused = len(work.entries)
             _link_all(folder, work)
-            make(
-                work,
-                jobs=jobs,
-                logs=folder.path / "logs",
-                progress=bar,
-                done=lambda node_id: _done(folder, work, node_id),
-                check=lock.check,
-            )
+            done = partial(_done, folder, work)
+            Maker(work, folder.path / "logs", bar, done, lock.check).make(jobs)
         rows = collect(work)
         folder.rewrite(rows)
         made = _report(folder, recipe, stages)

@@ -75,8 +75,9 @@ def _answer(line: str) -> dict[str, Any]:
     try:
         run_job(json.loads(line))
     except BaseException as error:
-        traceback.print_exc()
-        sys.stderr.flush()
+        with suppress(OSError):  # the disk that holds the log may be the one that is full
+            traceback.print_exc()
+            sys.stderr.flush()
         message = str(error) if isinstance(error, PrunusError) else f"{type(error).__name__}: {error}"
         if isinstance(error, MemoryError):
             return {"error": "ResourceError", "message": f"out of memory: {error or 'no more to be had'}"}
