@@ -130,7 +130,7 @@ def test_lists_are_sweeps() -> None:
 
 def test_controls_are_shared_or_copy_counts() -> None:
     arms = prune(method=["a", "b"]) + [
-        {"prune": {"method": ["c", "d"], "budget": "50% macs", "compensate": "joint_ls"}, "recover": "main"},
+        {"prune": {"method": ["c", "d"], "budget": "50% macs", "compensate": "joint_ls"}, "train": "main"},
     ]
     tried = cases(parse(tiny(arms=arms, recover={"how": "finetune", "epochs": 1})))
     names = [case.arm for case in tried if case.control]
@@ -140,7 +140,7 @@ def test_controls_are_shared_or_copy_counts() -> None:
     copies = next(case for case in tried if case.arm.startswith("random + joint_ls (as c"))
     assert copies.like is not None
     assert copies.like.arm == "c + joint_ls"
-    assert copies.recover == "main"
+    assert (copies.train, copies.recover) == ("main", "main")
     dense = [case for case in tried if not case.steps]
     assert [case.recover for case in dense] == ["", "main"]
 

@@ -111,7 +111,8 @@ def test_units_in_order() -> None:
     steps = [{"method": "el2n", "budget": "30% rows"}, {"method": "taylor", "budget": "50% macs"}]
     g = graph([{"prune": steps, "recover": "main"}], recover={"how": "finetune", "epochs": 1}, run={"name": "x"})
     first, second = of(g, "plan")
-    assert second.inputs["parent"] == first.id
+    assert "parent" not in second.inputs  # the first is over rows
+    assert "model" not in first.inputs
     trained = g.nodes[second.inputs["model"]]
     assert trained.stage == "train"
     assert trained.inputs["plan"] == first.id
@@ -125,6 +126,13 @@ def test_units_in_order() -> None:
         "el2n then taylor, not recovered",
         "el2n then taylor",
     }
+
+
+def test_second_cut_names_its_parent() -> None:
+    steps = [{"method": "taylor", "budget": "50% macs"}, {"method": "wanda", "budget": "50% weights"}]
+    first, second = of(graph([{"prune": steps}], model=GIVEN), "plan")
+    assert second.inputs["parent"] == first.id
+    assert second.inputs["dense"] == first.inputs["model"]
 
 
 def test_control_copies_counts_of_its_arm() -> None:

@@ -106,7 +106,8 @@ def _model_of(annotation: Any) -> type[BaseModel]:
 
 
 def _refusal(error: ValidationError, where: str) -> BadInput:
-    first = error.errors()[0]
+    found = error.errors()
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])  # a misspelt key is missing too
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         kind: type[BaseModel] = Recipe

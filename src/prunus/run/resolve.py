@@ -7,16 +7,16 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 - train [data, model, plan?]: the train table, seed; dynamic (method, budget) when rows are chosen while training
   -> a model
 - signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass) -> signals
-- score [data, model, signals?]: unit, method, at; seed? -> a Score
-- plan [data, model, dense, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?
+- score [data, model?, signals?]: unit, method, at; seed? -> a Score
+- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?
   -> a Plan
 - apply [model, plan]: unit, mode -> a model
-- recover [data, model, dense, plan, rows?]: the recover table, seed -> a model
+- recover [data, model, dense, plan?, rows?]: the recover table, seed -> a model
 - measure [data, model, dense, plan?]: the measure table -> metrics.jsonl (metric, value, interval, note)
 - report [run]: the report table and the run's name -> files for the run folder; never stored
 
 `seed` stands only where something is drawn at random, so that what does not depend on it is made once. `dense` is the
-model before any removal, `parent` the plan before this one, `like` the plan whose counts a random control copies.
+model before any removal, `parent` the plan before on the same model or rows, `like` the plan whose counts a random control copies.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def resolve(recipe: Recipe, facts: MethodFacts = method_facts) -> Graph:
 
 @dataclass
 class _State:
-    """Where a case has got to: the nodes that hold its model, its rows, its last plan."""
+    """Where a case has got to: the nodes that hold its model, the last plan over rows, the last plan over the model."""
 
     model: str
     dense: str
     rows: str = ""
-    plan: str = ""
+    cut: str = ""
     dynamic: Step | None = None
     history: list[Any] = field(default_factory=list)
 
@@ -94,7 +94,7 @@ class _Builder:
         if not self.steps(case, seed, data, state, label):
             self.train(case, seed, data, state, label)
         self.finish(case, seed, data, state, label)
-        return state.plan
+        return state.cut or state.rows
 
     def steps(self, case: Case, seed: int, data: str, state: _State, label: str) -> bool:
         """All removals; the model is trained (if it is) on the rows that stay, before its first own removal."""
@@ -129,7 +129,7 @@ class _Builder:
         data = self.node("data", f"data {case.data}", {}, **self.table("data", case.data))
         state = self.start(model, seed, data)
         self.steps(model, seed, data, state, f"{model.label}, seed {seed}")
-        return state.plan
+        return state.cut or state.rows
 
     def step(self, case: Case, step: Step, seed: int, data: str, state: _State, label: str, like: str) -> None:
         method = self.facts(step.unit, step.method.name)
@@ -142,30 +142,31 @@ class _Builder:
         combined = [self.facts(kind, name) for kind, name in parts]
         needs = {name for part in (method, *combined) for name in part.needs} - GIVEN
         signals = self.signals(case, step, seed, data, state, needs)
-        chosen = step.method.model_dump(mode="json")
-        score, drawn = "", seed if method.random else None
-        if method.kind == "criterion" and step.unit not in ("tokens", "weights"):
-            inputs = {"data": data, "model": state.model, "signals": signals}
-            score = self.node(
-                "score",
-                f"score of {step.method.label} on {case.data}",
-                inputs,
-                unit=step.unit,
-                method=chosen,
-                at=step.at,
-                seed=drawn,
-            )
+        given = {"data": data, "signals": signals}
+        if step.unit not in DATA_UNITS:  # rows are judged by their signals alone
+            given |= {"model": state.model, "dense": state.dense}
         params = {**_plain(step), "kind": method.kind}
-        random = method.random or any(part.random for part in combined)
-        inputs = {"data": data, "model": state.model, "dense": state.dense, "parent": state.plan, "like": like}
-        inputs |= {"score": score, "signals": signals}
-        state.plan = self.node("plan", f"plan of {label}", inputs, **params, seed=seed if random else None)
+        random = seed if method.random or any(part.random for part in combined) else None
+        score = self.score(step, given, seed) if method.kind == "criterion" else ""
+        parent = state.rows if step.unit in DATA_UNITS else state.cut
+        inputs = {**given, "score": score, "parent": parent, "like": like}
+        plan = self.node("plan", f"plan of {label}", inputs, **params, seed=random)
         state.history.append(params)
         if step.unit in DATA_UNITS:
-            state.rows = state.plan
+            state.rows = plan
         else:
-            inputs = {"model": state.model, "plan": state.plan}
-            state.model = self.node("apply", f"cut of {label}", inputs, unit=step.unit, mode="cut")
+            inputs = {"model": state.model, "plan": plan}
+            state.cut, state.model = plan, self.node("apply", f"cut of {label}", inputs, unit=step.unit, mode="cut")
+
+    def score(self, step: Step, given: Mapping[str, str], seed: int) -> str:
+        """The score, where one is kept: tokens are scored while the model runs, weights while the plan is made."""
+        if step.unit in ("tokens", "weights"):
+            return ""
+        drawn = seed if self.facts(step.unit, step.method.name).random else None
+        inputs = {name: source for name, source in given.items() if name != "dense"}
+        chosen = step.method.model_dump(mode="json")
+        label = f"score of {step.method.label}"
+        return self.node("score", label, inputs, unit=step.unit, method=chosen, at=step.at, seed=drawn)
 
     def signals(self, case: Case, step: Step, seed: int, data: str, state: _State, needs: set[str]) -> str:
         if not needs or step.unit == "tokens":
@@ -186,10 +187,10 @@ class _Builder:
     def finish(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
         measured = self.table("measure", case.measure)
         where = f"{safe_name(case.arm)}/{safe_name(case.budget or 'all')}/seed{seed}"
-        inputs = {"data": data, "dense": state.dense, "plan": state.plan}
+        plan = state.cut or state.rows
+        inputs = {"data": data, "dense": state.dense, "plan": plan}
         tag = Tag(case.arm, case.budget, seed, " then ".join(map(_method_id, case.steps)), case.control)
-        if state.plan:
-            self.graph.links[f"{where}/plan"] = state.plan
+        self.graph.links.update({f"{where}/{name}": node for name, node in _plans(state).items()})
         if case.recover and case.steps and measured["before_recovery"]:
             before = self.node(
                 "measure", f"measuring {label}, before recovery", {**inputs, "model": state.model}, **measured
@@ -197,13 +198,20 @@ class _Builder:
             cut = Tag(f"{case.arm}, not recovered", case.budget, seed, tag.method, case.control)
             self.graph.measures.setdefault(before, []).append(cut)
         if case.recover:
-            given = {"data": data, "model": state.model, "dense": state.dense, "plan": state.plan, "rows": state.rows}
+            given = {"data": data, "model": state.model, "dense": state.dense, "plan": state.cut, "rows": state.rows}
             table = self.table("recover", case.recover)
             state.model = self.node("recover", f"recovery of {label}", given, **table, seed=seed)
         self.graph.links[f"{where}/model"] = state.model
         result = self.node("measure", f"measuring {label}", {**inputs, "model": state.model}, **measured)
         self.graph.links[f"{where}/measure"] = result
         self.graph.measures.setdefault(result, []).append(tag)
+
+
+def _plans(state: _State) -> dict[str, str]:
+    """Names of the links to the plans: `plan`, and `rows` for the rows when the model is cut too."""
+    if state.rows and state.cut:
+        return {"rows": state.rows, "plan": state.cut}
+    return {"plan": state.rows or state.cut} if state.rows or state.cut else {}
 
 
 def _method_id(step: Step) -> str:
