@@ -16,9 +16,9 @@ from prunus.core.rng import uniform
 class Feed:
     """Any training data as epochs of batches.
 
-    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids`, `take(ids)` and
-    `batches(batch, seed=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches,
-    such as a DataLoader.
+    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids` and
+    `batches(batch, seed=, ids=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of
+    ready batches, such as a DataLoader.
 
     Args:
         data: one of these.
@@ -31,7 +31,7 @@ class Feed:
         self._data, self._batch = data, batch
         self._arrays = _as_arrays(data)
         self._ready = self._arrays is None and not hasattr(data, "__getitem__") and not hasattr(data, "batches")
-        self._batched = self._arrays is None and not self._ready and hasattr(data, "batches") and hasattr(data, "take")
+        self._batched = self._arrays is None and not self._ready and hasattr(data, "batches")
         if isinstance(data, list):
             self._ready = True
         self.ids = None if self._ready else self._find_ids()
@@ -66,9 +66,8 @@ class Feed:
                 raise BadInput("ready-made batches can't follow a plan of rows; give the dataset instead of a loader")
             yield from _skipped(self._data, skip)
         elif self._batched:
-            part = self._data if ids is None else self._data.take(ids)
             order_seed = int(uniform(seed, f"order/{epoch}", np.zeros(1, np.int64))[0] * 2**31)
-            yield from _skipped(part.batches(self._batch, seed=order_seed), skip)
+            yield from _skipped(self._data.batches(self._batch, seed=order_seed, ids=ids), skip)
         else:
             yield from self._gathered(seed, epoch, ids, skip)
 
