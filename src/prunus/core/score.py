@@ -124,7 +124,7 @@ class Score:
     def _signals_of(self, ids: np.ndarray) -> Any:
         if self.signals is None or len(self.values) == 1:
             return self.signals
-        return self.signals.take_ids(ids)
+        return self.signals.align(ids)
 
     def check(self) -> Score:
         """Refuse NaN, infinity and duplicate ids, naming them; returns self."""
