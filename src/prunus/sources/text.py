@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,17 @@ def tokenizer_digest(tokenizer: Any) -> str:
     else:
         text = f"{type(inner).__module__}.{type(inner).__qualname__}"
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+
+
+class ByteTokenizer:
+    """UTF-8 bytes as tokens: 256 of them, no file, for small models trained from scratch."""
+
+    vocab_size = 256
+
+    def __call__(self, text: str, add_special_tokens: bool = False) -> dict[str, list[int]]:
+        """input_ids of a text; there are no special tokens to add."""
+        return {"input_ids": list(text.encode("utf-8"))}
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text again; incomplete characters become replacement marks."""
+        return bytes(int(token) for token in ids).decode("utf-8", "replace")
