@@ -1,7 +1,7 @@
 """Masks of a whole model from lazily computed scores: who competes with whom is one argument, `within`.
 
-all: one cut over all matrices, each keeping a minimum. group: a cut for each matrix. output: a cut for each output. "n:m": N stay of
-every M consecutive inputs. One matrix of scores is held at a time, whatever `within` is.
+all: one cut over all matrices, each keeping a minimum. group: a cut for each matrix. output: a cut for each output.
+"n:m": N stay of every M consecutive inputs. One matrix of scores is held at a time, whatever `within` is.
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ def _counts(score: Score, budget: Budget, within: str, minimum: float) -> dict[s
     if not budget.term.relative:
         budget = Budget.parse(f"{100 * budget.count(size) / size:.12g}% weights", floor=budget.floor)
     if within == "output":
-        return {name: _outputs(shape) * _stay(budget, sizes[name] // _outputs(shape), name) for name, shape in shapes.items()}
+        return {
+            name: _outputs(shape) * _stay(budget, sizes[name] // _outputs(shape), name)
+            for name, shape in shapes.items()
+        }
     return {name: _stay(budget, n, name) for name, n in sizes.items()}
 
 
@@ -95,7 +98,9 @@ def _outputs(shape: tuple[int, ...]) -> int:
 def _stay(budget: Budget, size: int, name: str) -> int:
     kept = size - budget.drop_count(size)
     if kept < 1:
-        raise BudgetUnreachable(f"{budget}: none of {size} weights that compete in {name} would stay", nearest=f"1 of {size}")
+        raise BudgetUnreachable(
+            f"{budget}: none of {size} weights that compete in {name} would stay", nearest=f"1 of {size}"
+        )
     return kept
 
 

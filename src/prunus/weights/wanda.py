@@ -1,11 +1,11 @@
-"""Wanda: |w| times the norm of the input it multiplies, compared within each output (Sun et al. 2023). No update, no retraining.
+"""Wanda: |w| times the norm of the input it multiplies, within each output (Sun et al. 2023). No retraining.
 
 Removes: weights.
 Needs: the L2 norm of every input over calibration tokens (padding left out); only ratios inside a layer matter.
 Cost: one forward pass of the calibration data, one number for each input, one partition of every output.
-Departures: one pass on the dense model by default, where the paper sends the data again through each pruned block (slightly better, twice
- the cost). "2:4" says what stays; the released flag says what goes. Dead inputs score 0 and go first. The variant that cuts by
- cumulative share is the selector `cumulative`.
+Departures: one pass on the dense model by default, where the paper sends the data again through each pruned block
+ (slightly better, twice the cost). "2:4" says what stays; the released flag says what goes. Dead inputs score 0 and
+ go first. The variant that cuts by cumulative share is the selector `cumulative`.
 """
 
 from __future__ import annotations
@@ -32,5 +32,7 @@ def wanda(layer: Any) -> Tensor:
     weight = full(layer.weight)
     norm = layer.input_norm.reshape(-1).to(weight.dtype)
     if norm.shape != (weight.shape[1],):
-        raise BadInput(f"{getattr(layer, 'name', 'the layer')} has {weight.shape[1]} inputs but norms of {norm.numel()}")
+        raise BadInput(
+            f"{getattr(layer, 'name', 'the layer')} has {weight.shape[1]} inputs but norms of {norm.numel()}"
+        )
     return weight.abs() * norm
