@@ -18,9 +18,7 @@ from prunus.channels.members import summed
 from prunus.core.registry import criterion
 
 
-@criterion(
-    unit="channels", needs=("weight",), sense="keep", normalise="mean", compensate="joint_ls", card="torch-pruning"
-)
+@criterion(unit="channels", needs=("weight",), sense="keep", normalise="mean", card="torch-pruning")
 def l1(group: Any, *, members: Literal["all", "writers", "readers"] = "all") -> Tensor:
     """Sum of absolute weights of each channel.
 

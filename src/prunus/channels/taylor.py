@@ -19,7 +19,14 @@ from prunus.core.errors import BadInput
 from prunus.core.registry import criterion
 
 
-@criterion(unit="channels", needs=("weight", "grad"), sense="keep", normalise="mean", card="torch-pruning")
+@criterion(
+    unit="channels",
+    needs=("weight", "grad"),
+    sense="keep",
+    normalise="mean",
+    compensate="joint_ls",
+    card="torch-pruning",
+)
 def taylor(group: Any, *, joint: bool = False) -> Tensor:
     """Sum of |w * gradient| over all parameters of each channel.
 

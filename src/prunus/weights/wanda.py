@@ -24,15 +24,15 @@ def wanda(layer: Any) -> Tensor:
     """Magnitude times input norm.
 
     Args:
-        layer: `.weight [outputs, inputs]`, `.input_norm [inputs]` (for convolutions of the unfolded input).
+        layer: `.weight [outputs, inputs]`, `.input_norm` with as many entries as inputs (convolutions: channel by channel,
+            tap by tap), or as weights where outputs see different inputs (grouped convolutions).
 
     Returns:
         float `[outputs, inputs]`.
     """
     weight = full(layer.weight)
-    norm = layer.input_norm.reshape(-1).to(weight.dtype)
-    if norm.shape != (weight.shape[1],):
-        raise BadInput(
-            f"{getattr(layer, 'name', 'the layer')} has {weight.shape[1]} inputs but norms of {norm.numel()}"
-        )
-    return weight.abs() * norm
+    norm = layer.input_norm.to(weight.dtype)
+    if norm.numel() not in (weight.shape[1], weight.numel()):
+        name = getattr(layer, "name", "the layer")
+        raise BadInput(f"{name} has {weight.shape[1]} inputs but norms of {norm.numel()}")
+    return weight.abs() * norm.reshape(-1, weight.shape[1])

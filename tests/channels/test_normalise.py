@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunus.allocate.normalise import normalised
+from prunus.channels.normalise import normalise
 from prunus.core.errors import NonFinite, UnknownName
 
 HOW = ["none", "mean", "sum", "max", "zscore", "isomorphic"]
@@ -18,7 +18,7 @@ groups = st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=8), min_size
 @settings(max_examples=60, deadline=None)
 def test_order_inside_a_group_stays(values, how):
     scores = {f"g{i}": np.array(v, dtype=float) for i, v in enumerate(values)}
-    for name, new in normalised(scores, how).items():
+    for name, new in normalise(scores, how).items():
         old = scores[name]
         up = old[:, None] > old[None]
         assert np.isfinite(new).all()
@@ -28,21 +28,21 @@ def test_order_inside_a_group_stays(values, how):
 
 def test_scales():
     scores = {"a": np.array([1.0, 3.0]), "b": np.array([10.0, 20.0, 60.0])}
-    assert normalised(scores, "mean")["b"].mean() == pytest.approx(1)
-    assert normalised(scores, "sum")["a"].tolist() == [0.25, 0.75]
-    assert normalised(scores, "max")["b"].max() == 1
-    z = normalised(scores, "zscore")["b"]
+    assert normalise(scores, "mean")["b"].mean() == pytest.approx(1)
+    assert normalise(scores, "sum")["a"].tolist() == [0.25, 0.75]
+    assert normalise(scores, "max")["b"].max() == 1
+    z = normalise(scores, "zscore")["b"]
     assert (z.mean(), z.std(ddof=1)) == (pytest.approx(0), pytest.approx(1))
 
 
 def test_a_flat_group_scores_zero():
-    assert normalised({"a": np.full(3, 7.0)}, "zscore")["a"].tolist() == [0, 0, 0]
-    assert normalised({"a": np.zeros(3)}, "mean")["a"].tolist() == [0, 0, 0]
+    assert normalise({"a": np.full(3, 7.0)}, "zscore")["a"].tolist() == [0, 0, 0]
+    assert normalise({"a": np.zeros(3)}, "mean")["a"].tolist() == [0, 0, 0]
 
 
 def test_isomorphic_ranks_inside_a_kind_only():
     scores = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 3.0]), "c": np.array([100.0, 200.0])}
-    ranks = normalised(scores, "isomorphic", {"a": "conv", "b": "conv", "c": "head"})
+    ranks = normalise(scores, "isomorphic", {"a": "conv", "b": "conv", "c": "head"})
     assert ranks["a"].tolist() == [0, 0.75]
     assert ranks["b"].tolist() == [0.25, 0.5]
     assert ranks["c"].tolist() == [0, 0.5]
@@ -50,6 +50,6 @@ def test_isomorphic_ranks_inside_a_kind_only():
 
 def test_errors_name_what_was_wrong():
     with pytest.raises(UnknownName, match=r"zscore"):
-        normalised({"a": np.ones(2)}, "z-score")
+        normalise({"a": np.ones(2)}, "z-score")
     with pytest.raises(NonFinite, match=r"of a are"):
-        normalised({"a": np.array([1.0, np.nan])}, "mean")
+        normalise({"a": np.array([1.0, np.nan])}, "mean")

@@ -22,7 +22,7 @@ Scores = Mapping[str, NDArray[np.floating]]
 Normalise = Literal["none", "mean", "sum", "max", "zscore", "isomorphic"]
 
 
-def normalised(scores: Scores, how: Normalise = "none", tags: Mapping[str, str] | None = None) -> dict[str, Floats]:
+def normalise(scores: Scores, how: Normalise = "none", tags: Mapping[str, str] | None = None) -> dict[str, Floats]:
     """Scores on a common scale; the order inside a group never changes.
 
     Args:
