@@ -73,10 +73,12 @@ def sortable(values: np.ndarray) -> np.ndarray:
     kind = {4: (np.int32, np.uint32), 8: (np.int64, np.uint64)}.get(values.dtype.itemsize)
     if values.dtype.kind != "f" or kind is None:
         raise BadInput(f"scores are float32 or float64, not {values.dtype}")
+    width = 8 * values.dtype.itemsize - 1
     signed = (values + values.dtype.type(0)).view(kind[0])
-    bits = signed.view(kind[1])
-    top = kind[1](1) << kind[1](8 * values.dtype.itemsize - 1)
-    return np.where(signed < 0, ~bits, bits | top)
+    flip = (signed >> width).view(kind[1])  # all ones below zero: negative floats are ordered backwards
+    flip |= kind[1](1) << kind[1](width)
+    flip ^= signed.view(kind[1])
+    return flip
 
 
 def pooled_counts(chunks: Callable[[], Iterator[np.ndarray]], total: int, floors: np.ndarray) -> np.ndarray:

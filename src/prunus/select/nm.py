@@ -70,8 +70,11 @@ def nm_mask(values: np.ndarray, n: int, m: int, *, taps: int = 1, tail: str = "r
     if whole < channels and tail == "refuse":
         where = name or "this layer"
         raise BadInput(f"{where} has {channels} input channels, no multiple of {m}: leave it out, or set tail='dense'")
-    mask = np.ones((outputs, channels, taps), dtype=bool)
-    groups = values.reshape(outputs, channels, taps)[:, :whole].swapaxes(1, 2).reshape(-1, m)
+    by_channel = values.reshape(outputs, channels, taps)
+    groups = (by_channel[:, :whole].swapaxes(1, 2) if taps > 1 or whole < channels else values).reshape(-1, m)
     kept = keep_largest_of_few(groups, n) if m <= FEW else keep_largest(groups, n)
+    if taps == 1 and whole == channels:
+        return kept.reshape(outputs, width)
+    mask = np.ones(by_channel.shape, dtype=bool)
     mask[:, :whole] = kept.reshape(outputs, taps, whole).swapaxes(1, 2)
     return mask.reshape(outputs, width)

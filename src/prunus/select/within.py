@@ -14,7 +14,7 @@ import numpy as np
 from prunus.allocate.minimum_threshold import cut, layer_floors
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput, BudgetUnreachable
-from prunus.core.score import Score, check_finite
+from prunus.core.score import GroupScore, Score, check_finite
 from prunus.select.cumulative import cumulative
 from prunus.select.nm import nm_mask
 from prunus.select.per_group import as_lines, per_group
@@ -52,7 +52,7 @@ def keep_masks(
     pattern = budget.nm or _pattern(within)
     if pattern is not None:
         for name in score.values:
-            group = score.group(name)
+            group = _group(score, name)
             yield name, nm_mask(as_lines(group), *pattern, taps=(taps or {}).get(name, 1), tail=tail, name=name)
         return
     if within not in WITHIN:
@@ -61,13 +61,18 @@ def keep_masks(
     budget = budget if budget.term.relative or counts else _as_share(score, budget)
     choose = {"output": per_output, "cumulative": cumulative}.get(within, per_group)
     for name in score.values:
-        group = score.group(name)
+        group = _group(score, name)
         shape = np.asarray(group.values).shape
         count = counts[name] if counts is not None else _count(budget, within, shape, name)
         mask = np.zeros(group.values.size, dtype=bool)
         if count:
             mask[choose(group, count)] = True
         yield name, mask.reshape(shape)
+
+
+def _group(score: Score, name: str) -> GroupScore:
+    """One matrix without ids: they are its flat positions, and eight bytes each."""
+    return GroupScore(score.values[name], np.empty(0, dtype=np.int64), score.sense, name=name)
 
 
 def _pattern(within: str) -> tuple[int, int] | None:
