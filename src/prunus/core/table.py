@@ -26,7 +26,9 @@ def columns(head: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence
     widths = [max(len(line[i]) for line in table) for i in range(len(head))]
     table.insert(1, ["-" * width for width in widths])
     text = [
-        "  ".join(cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths)))
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths))
+        )
         for line in table
     ]
     return "\n".join(line.rstrip() for line in text)

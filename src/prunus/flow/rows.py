@@ -15,6 +15,7 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
+from prunus.flow.calls import with_rng
 from prunus.prunables.dataset import Dataset, require_role
 from prunus.signals.rowset import Signals
 
@@ -70,18 +71,12 @@ def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
 
 def _values(method: Method, signals: Signals, rng: Rng, options: dict[str, Any]) -> np.ndarray:
     function = method.load()
-    if _takes_rng(function):
-        options = {**options, "rng": rng}
+    options = with_rng(function, options, rng)
     parts = [signals] if method.facts.get("whole") else signals.chunks(CHUNK)
     values = np.concatenate([np.asarray(function(part, **options)).reshape(-1) for part in parts])
     if values.shape != (len(signals.ids),):
         raise BadInput(f"{method.id} gave {values.shape} values for {len(signals.ids)} rows")
     return values if values.dtype == np.float64 else values.astype(np.float32)
-
-
-def _takes_rng(function: Any) -> bool:
-    target = function.__init__ if isinstance(function, type) else function
-    return "rng" in target.__code__.co_varnames[: target.__code__.co_argcount + target.__code__.co_kwonlyargcount]
 
 
 def plan_rows(
@@ -210,5 +205,4 @@ def _select(
     signals = None if group.signals is None else group.signals.take(part)
     within = GroupScore(np.asarray(group.values)[part], group.ids[part], group.sense, signals, group.name)
     function = method.load()
-    given = {**options, "rng": rng} if _takes_rng(function) else options
-    return part[np.asarray(function(within, int(count), **given), dtype=np.int64)]
+    return part[np.asarray(function(within, int(count), **with_rng(function, options, rng)), dtype=np.int64)]

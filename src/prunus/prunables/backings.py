@@ -38,8 +38,8 @@ class Backing(Protocol):
         """One light column as numpy, or None when it can't be had without reading whole rows."""
         ...
 
-    def rows(self, positions: np.ndarray) -> Columns:
-        """Column -> tensor or list, rows in the order asked."""
+    def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Columns:
+        """Column -> tensor or list, rows in the order asked; `columns` says which are wanted, where that saves reading."""
         ...
 
     def select(self, positions: np.ndarray) -> Backing:
@@ -103,8 +103,9 @@ class Arrays:
         values = self._columns[name]
         return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
-    def rows(self, positions: np.ndarray) -> Columns:
-        return {name: _picked(values, positions) for name, values in self._columns.items()}
+    def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Columns:
+        wanted = self._columns if columns is None else {name: self._columns[name] for name in columns}
+        return {name: _picked(values, positions) for name, values in wanted.items()}
 
     def select(self, positions: np.ndarray) -> Arrays:
         return Arrays({name: _kept(values, positions) for name, values in self._columns.items()}, self._form)
@@ -169,7 +170,7 @@ class Items:
         """The item as the dataset gives it."""
         return self._data[position]
 
-    def rows(self, positions: np.ndarray) -> Columns:
+    def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Columns:
         places = positions.tolist()
         many = getattr(self._data, "__getitems__", None)
         items = many(places) if many is not None else [self._data[place] for place in places]
@@ -281,8 +282,9 @@ class Table:
     def column(self, name: str) -> np.ndarray | None:
         return arrow.plain(arrow.column_values(arrow.nested(self._table, name)))
 
-    def rows(self, positions: np.ndarray) -> Columns:
-        return arrow.table_columns(self._table.take(positions))
+    def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Columns:
+        table = self._table if columns is None else self._table.select(list(columns))
+        return arrow.table_columns(table.take(positions))
 
     def select(self, positions: np.ndarray) -> Table:
         kind = _library(self._data)
@@ -359,11 +361,12 @@ class HuggingFace:
         table = self._data.with_format("arrow").select_columns([name.partition(".")[0]])[:] if name else None
         return arrow.plain(arrow.column_values(arrow.nested(table, name)))
 
-    def rows(self, positions: np.ndarray) -> Columns:
-        if (self._data.format or {}).get("type") is None:
-            columns = arrow.table_columns(self._data.with_format("arrow")[positions.tolist()])
-            return {name: _with_bytes(values) for name, values in columns.items()}
-        found: Sequence[Any] | Mapping[str, Any] = self._data[positions.tolist()]
+    def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Columns:
+        data = self._data if columns is None else self._data.select_columns(list(columns))
+        if (data.format or {}).get("type") is None:
+            found = arrow.table_columns(data.with_format("arrow")[positions.tolist()])
+            return {name: _with_bytes(values) for name, values in found.items()}
+        found = data[positions.tolist()]
         return {
             name: stacked(list(values)) if not hasattr(values, "shape") else values
             for name, values in dict(found).items()

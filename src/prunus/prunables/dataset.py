@@ -43,6 +43,7 @@ class Dataset:
         classes: class names by label number, where known.
         reads: how often rows were handed out, shared with everything cut from this dataset.
         uncached: why signals of these rows can't be kept in the store, or None.
+        quarantined: ids of unreadable rows that were left out when the data were opened.
     """
 
     unit = "rows"
@@ -96,6 +97,7 @@ class Dataset:
         self.reads = Reads()
         self.text = text
         self.by = by
+        self.quarantined: tuple[Any, ...] = ()
         self._x, self._label = self._input_columns(x, label)
         self.ids = self._ids(ids)
         self._order: np.ndarray | None = None
@@ -191,6 +193,21 @@ class Dataset:
         return None if self._content_id else self._backing.uncached
 
     @property
+    def backing(self) -> Backing:
+        """Where the rows are, for readers that stream raw columns (check, export)."""
+        return self._backing
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """Columns that become x."""
+        return self._x
+
+    @property
+    def label_column(self) -> str | None:
+        """The column that becomes y."""
+        return self._label
+
+    @property
     def preprocess_id(self) -> str:
         """What was done to the inputs, part of the key of every stored signal."""
         base = self.preprocess.id if self.preprocess is not None else "none"
@@ -256,7 +273,8 @@ class Dataset:
 
     def _read(self, places: np.ndarray) -> Batch:
         ids = self.ids[places]
-        rows = self._backing.rows(places)
+        light = self._x and (self._labels is not None or not self._label) and bool(self._backing.names())
+        rows = self._backing.rows(places, self._x if light else None)
         if not self._x or any(name not in rows for name in self._x):
             return ids, table_values(rows, ids, self.preprocess)
         x = inputs_of([rows[name] for name in self._x], ids, self.preprocess, self.name)

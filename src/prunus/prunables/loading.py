@@ -108,7 +108,7 @@ def decoded(
     out: np.ndarray | None = None
     for start in range(0, len(ids), 512):
         places = np.arange(start, min(start + 512, len(ids)))
-        rows = backing.rows(places)
+        rows = backing.rows(places, columns if backing.names() else None)
         if columns[0] not in rows:
             raise BadInput(f"{name} has no image column to cache: pass image= or x=")
         pixels = _pixels(rows[columns[0]], ids[places], preprocess, name)

@@ -1,0 +1,47 @@
+"""What an arm cost and when it pays: break-even = (signals + selection) / (full training - training on what is kept)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prunus.core.arms import Arm
+
+SIGNALS, SELECTION, TRAINING, SAMPLES = "signals_s", "selection_s", "training_s", "samples"
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """CPU-seconds of one arm, samples seen in training, and after how many trainings the work before them is paid back."""
+
+    what: str
+    budget: str
+    samples: float | None
+    signals: float | None
+    selection: float | None
+    training: float | None
+    break_even: float | None
+    words: str
+
+
+def cost_rows(arms: tuple[Arm, ...]) -> tuple[CostRow, ...]:
+    """One row for each arm that states a cost. Full training is that of the dense arm."""
+    full = next((arm.cost[TRAINING] for arm in arms if arm.dense and TRAINING in arm.cost), None)
+    return tuple(_row(arm, full) for arm in arms if arm.cost)
+
+
+def _row(arm: Arm, full: float | None) -> CostRow:
+    parts = [arm.cost.get(name) for name in (SAMPLES, SIGNALS, SELECTION, TRAINING)]
+    trainings, words = (None, "") if arm.dense else break_even(arm, full)
+    return CostRow(arm.what, arm.budget, *parts, trainings, words)
+
+
+def break_even(arm: Arm, full: float | None) -> tuple[float | None, str]:
+    """Number of trainings after which the arm has paid for its signals and selection, and the same in words."""
+    if full is None or TRAINING not in arm.cost:
+        return None, ""
+    before = arm.cost.get(SIGNALS, 0.0) + arm.cost.get(SELECTION, 0.0)
+    saved = full - arm.cost[TRAINING]
+    if saved <= 0:
+        return None, "never: training is not shorter"
+    trainings = before / saved
+    return trainings, "in the first training" if trainings <= 1 else f"after {trainings:.1f} trainings"

@@ -1,0 +1,175 @@
+"""ReportData: everything a report shows, as plain values. Writers (text, markdown, page) are pure functions of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prunus.core.results import Results
+
+MASKED = (
+    "This model is masked: weights were set to zero, none was removed. Its size and its time are unchanged; "
+    "apply the plan with mode='cut' to make it smaller."
+)
+NO_CONTROL = "No control was run: whether the method beats random units at the same count is not known."
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One plan: what was asked, what was planned, what was got.
+
+    Attributes:
+        name: of the arm.
+        unit: rows, channels, ...
+        asked: the budget's echo, both sides.
+        planned: quantity -> number under the plan; dense: the same before; got: measured after applying.
+        groups: how many groups; kept, total: units over all of them.
+        method: id and options, as a person would type them.
+    """
+
+    name: str
+    unit: str
+    asked: str
+    planned: Mapping[str, float] = field(default_factory=dict)
+    dense: Mapping[str, float] = field(default_factory=dict)
+    got: Mapping[str, float] = field(default_factory=dict)
+    groups: int = 1
+    kept: int = 0
+    total: int = 0
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the paired statistics say of one arm against another.
+
+    Attributes:
+        what, budget, metric: the arm and number it is about.
+        against: the arm it is compared with.
+        word: better, worse, below random or tie; chosen by measure, printed as it is.
+        difference: mean paired difference, in the metric's unit.
+        interval: its 95 % interval, after the correction for the table.
+    """
+
+    what: str
+    budget: str
+    metric: str
+    against: str
+    word: str
+    difference: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve: share kept in percent, value, 95 % interval."""
+
+    kept: float
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line of a curve. `control` draws it grey and dashed."""
+
+    name: str
+    points: tuple[Point, ...]
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric against what is kept.
+
+    Attributes:
+        metric: its name, which also tells the format and whether higher is better.
+        series: methods and controls.
+        quantity: what the x axis counts: rows, macs, ...
+        dense: value of the dense arm, drawn as a horizontal line.
+        knee: share kept in percent where the curve bends, or None.
+    """
+
+    metric: str
+    series: tuple[Series, ...]
+    quantity: str = ""
+    dense: float | None = None
+    knee: float | None = None
+
+
+@dataclass(frozen=True)
+class KeptBars:
+    """How much of each group stays: layers of a model, classes of a dataset."""
+
+    title: str
+    unit: str
+    names: tuple[str, ...]
+    kept: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores of kept and of dropped units over the same bins: `edges [bins + 1]`, `kept [bins]`, `dropped [bins]`."""
+
+    title: str
+    score: str
+    edges: tuple[float, ...]
+    kept: tuple[int, ...]
+    dropped: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture as a `data:` URI, with a line of text (its id, its label)."""
+
+    source: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples of what stays and what goes."""
+
+    title: str
+    kept: tuple[Thumbnail, ...]
+    dropped: tuple[Thumbnail, ...]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A whole report.
+
+    Attributes:
+        title: one line.
+        results: every measured row; arms and intervals are made from them.
+        summary: one paragraph in words, or "".
+        command: what was typed, word for word.
+        verdicts: from the paired statistics.
+        plans: one for each arm that has one.
+        curves, kept, histograms, galleries: what is drawn; a section appears when it has something to show.
+        masked: True when a model was applied with mode="mask".
+        notes: what a reader must know.
+        environment: name -> value, shown after that of the results.
+    """
+
+    title: str
+    results: Results = field(default_factory=Results)
+    summary: str = ""
+    command: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    plans: tuple[PlanRow, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    kept: tuple[KeptBars, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    masked: bool = False
+    notes: tuple[str, ...] = ()
+    environment: Mapping[str, object] = field(default_factory=dict)
+
+    def warnings(self) -> tuple[str, ...]:
+        """The sentences every writer must print: masked model, no control."""
+        found = [MASKED] if self.masked else []
+        if self.results.rows and not any(row.control for row in self.results):
+            found.append(NO_CONTROL)
+        return tuple(found)

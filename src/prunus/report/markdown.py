@@ -1,0 +1,95 @@
+"""The report as Markdown: tables for a pull request or a results page. Charts are left to the HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prunus.core import files
+from prunus.core.arms import metrics
+from prunus.report import view
+from prunus.report.data import ReportData
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """A Markdown table; pipes in cells are escaped, line breaks become spaces."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(" ".join(str(text).split()).replace("|", "\\|") for text in cells) + " |"
+
+    rule = "|" + "|".join("---:" if i in right else "---" for i in range(len(head))) + "|"
+    return "\n".join([line(head), rule, *(line(cells) for cells in lines)])
+
+
+def render(data: ReportData) -> str:
+    """The whole report; ends with a newline."""
+    parts = [f"# {data.title}", data.summary, *(f"> {sentence}" for sentence in data.warnings())]
+    if data.results.rows:
+        parts += ["## Results", results(data), view.INTERVAL_NOTE]
+    if data.verdicts:
+        parts += ["## Against the controls", verdicts(data)]
+    if data.plans:
+        parts += ["## Asked, planned, got", plans(data)]
+    if costs := view.cost_lines(data):
+        names = ("what", "budget", "samples", "signals", "selection", "training", "words")
+        head = ["Arm", "Budget", "Samples", "Signals", "Selection", "Training", "Paid back"]
+        parts += [
+            "## Cost and break-even",
+            table(head, [[line[name] for name in names] for line in costs], right=range(2, 6)),
+        ]
+    for bars in map(view.bar_lines, data.kept):
+        lines = [[line["name"], line["kept"], line["size"], line["share"]] for line in bars["lines"]]
+        parts += [f"## {bars['title'].capitalize()}", table(["Group", "Kept", "Of", "Share"], lines, right=range(1, 4))]
+    parts += ["## How this was made", *data.notes]
+    if data.command:
+        parts.append(f"```console\n$ {data.command}\n```")
+    if found := view.environment(data):
+        parts.append(table(["What", "Value"], found))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def results(data: ReportData) -> str:
+    """Arms down, metrics across."""
+    names = metrics(data.results)
+    lines = []
+    for arm in view.arm_lines(data):
+        cells = [
+            f"{cell['value']} ({cell['interval']})" if cell["interval"] else cell["value"] for cell in arm["cells"]
+        ]
+        words = "".join(f" **{word}**" for word, _ in arm["words"])
+        lines.append([arm["what"] + words, arm["budget"], arm["role"], *cells])
+    return table(["Arm", "Budget", "Role", *names], lines, right=range(3, 3 + len(names)))
+
+
+def verdicts(data: ReportData) -> str:
+    """One line a comparison."""
+    lines = [
+        [
+            line["what"],
+            line["budget"],
+            line["against"],
+            line["metric"],
+            f"{line['difference']} ({line['interval']})",
+            line["word"],
+        ]
+        for line in map(view.verdict_line, data.verdicts)
+    ]
+    return table(["Arm", "Budget", "Against", "Metric", "Difference", "Verdict"], lines, right=[4])
+
+
+def plans(data: ReportData) -> str:
+    """A line for each quantity of each plan."""
+    lines = []
+    for plan in map(view.plan_view, data.plans):
+        for line in plan["lines"]:
+            both = [
+                " ".join(filter(None, [line[name], f"({share})" if (share := line.get(f"{name}_share")) else ""]))
+                for name in ("planned", "got")
+            ]
+            lines.append([plan["name"], plan["asked"], line["quantity"], line["dense"], *both])
+    return table(["Plan", "Asked", "Quantity", "Dense", "Planned", "Got"], lines, right=range(3, 6))
+
+
+def write(data: ReportData, path: str | Path) -> Path:
+    """Render and write, whole or not at all."""
+    return files.write_bytes(path, render(data).encode())

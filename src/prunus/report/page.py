@@ -1,0 +1,170 @@
+"""The HTML page: one file that loads nothing, for light and dark, wide and narrow, screen and paper."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from prunus import __version__
+from prunus.core import files
+from prunus.core.arms import arms, metrics, show
+from prunus.core.errors import require
+from prunus.report import view
+from prunus.report.charts import arms_chart, curve_chart, histogram_chart, look
+from prunus.report.data import Curve, Histogram, ReportData
+from prunus.report.svg import VARIABLES
+
+MARKS = {
+    "o": '<circle cx="15" cy="6" r="3.2" {}/>',
+    "s": '<path d="M12 3h6v6h-6z" {}/>',
+    "D": '<path d="M15 2l4 4-4 4-4-4z" {}/>',
+    "^": '<path d="M15 2.4l3.8 6.6h-7.6z" {}/>',
+    "v": '<path d="M15 9.6l3.8-6.6h-7.6z" {}/>',
+    "P": '<path d="M13.7 2.5h2.6v2.2h2.2v2.6h-2.2v2.2h-2.6v-2.2h-2.2v-2.6h2.2z" {}/>',
+}
+LARGEST_ARMS_CHART = 16  # arms; beyond it the table says it better
+
+
+def render(data: ReportData) -> str:
+    """The whole page as a string; equal data give equal bytes."""
+    markup = require("markupsafe", "report").Markup
+    found, names = arms(data.results), metrics(data.results)
+    tiles_of, tiles = view.tiles(data)
+    shown = {
+        "arms": view.arm_lines(data),
+        "verdicts": [view.verdict_line(verdict) for verdict in data.verdicts],
+        "curves": [_safe(markup, _curve(curve, f"curve{i}")) for i, curve in enumerate(data.curves)],
+        "plans": [view.plan_view(plan) for plan in data.plans],
+        "costs": view.cost_lines(data),
+        "bars": [view.bar_lines(bars) for bars in data.kept],
+        "histograms": [_safe(markup, _histogram(h, f"scores{i}")) for i, h in enumerate(data.histograms)],
+    }
+    drawn = [] if data.curves or not 1 < len(found) <= LARGEST_ARMS_CHART else _drawn(data)
+    text = _template().render(
+        **shown,
+        data=data,
+        css=markup(_packaged("report.css")),
+        tiles=tiles,
+        tiles_of=tiles_of,
+        warnings=data.warnings(),
+        metrics=names,
+        interval_note=view.INTERVAL_NOTE,
+        arm_charts=[
+            _safe(markup, {**entry, "drawing": arms_chart(found, entry["metric"], f"arms{i}")})
+            for i, entry in enumerate(drawn)
+        ],
+        sections=_sections(shown, data),
+        notes=[*data.notes, *dict.fromkeys(note for arm in found for note in arm.notes)],
+        environment=view.environment(data),
+        version=__version__,
+    )
+    return text + "\n"
+
+
+def write(data: ReportData, path: str | Path) -> Path:
+    """Render and write, whole or not at all."""
+    return files.write_bytes(path, render(data).encode())
+
+
+@cache
+def _packaged(name: str) -> str:
+    return resources.files("prunus.report").joinpath("templates", name).read_text("utf-8")
+
+
+@cache
+def _template() -> Any:
+    jinja2 = require("jinja2", "report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
+    return environment.from_string(_packaged("report.html.j2"))
+
+
+def _sections(shown: dict[str, Any], data: ReportData) -> list[tuple[str, str]]:
+    """(id, name) of the sections that have something to show."""
+    known = [
+        ("results", "Results", shown["arms"]),
+        ("verdicts", "Controls", shown["verdicts"]),
+        ("curves", "Budget", shown["curves"]),
+    ]
+    known += [
+        ("plans", "Plans", shown["plans"]),
+        ("cost", "Cost", shown["costs"]),
+        ("kept", "What stays", shown["bars"]),
+    ]
+    known += [
+        ("scores", "Scores", shown["histograms"]),
+        ("examples", "Examples", data.galleries),
+        ("made", "How", True),
+    ]
+    return [(name, title) for name, title, filled in known if filled]
+
+
+def _safe(markup: Any, entry: dict[str, Any]) -> dict[str, Any]:
+    """Our own drawings are markup; everything else stays text and is escaped."""
+    drawing = {size: markup(svg) for size, svg in entry["drawing"].items()}
+    legend = [{**key, "mark": markup(key["mark"])} for key in entry.get("legend", [])]
+    return {**entry, "drawing": drawing, "legend": legend}
+
+
+def _drawn(data: ReportData) -> list[dict[str, Any]]:
+    """The metrics worth a chart: those that two arms or more have with an interval, else the first one."""
+    found = arms(data.results)
+    names = [
+        name
+        for name in metrics(data.results)
+        if sum(bool(a.numbers.get(name) and a.numbers[name].interval) for a in found) > 1
+    ]
+    entries = []
+    for name in names or list(metrics(data.results))[:1]:
+        values = ", ".join(
+            f"{arm.what} {arm.budget} {show(name, arm.numbers[name].value)}" for arm in found if name in arm.numbers
+        )
+        caption = "; ".join(filter(None, [view.direction(name), "controls are open circles, bars are 95 % intervals"]))
+        entries.append(
+            {
+                "metric": name,
+                "title": name,
+                "label": f"{name} of each arm: {values}",
+                "caption": caption.capitalize() + ".",
+            }
+        )
+    return entries
+
+
+def _curve(curve: Curve, name: str) -> dict[str, Any]:
+    legend = []
+    for line, style in zip(curve.series, look(curve.series)):
+        colour = f"var({VARIABLES[str(style['color'])]})"
+        dash = style["linestyle"][1] if isinstance(style["linestyle"], tuple) else ()
+        fill = "var(--page)" if line.control else colour
+        mark = MARKS[str(style["marker"])].format(f'fill="{fill}" stroke="{colour}" stroke-width="1.4"')
+        shown = line.name + (" (control)" if line.control else "")
+        legend.append({"name": shown, "colour": colour, "dash": " ".join(f"{1.8 * d:.1f}" for d in dash), "mark": mark})
+    ends = "; ".join(
+        f"{line.name}: " + ", ".join(f"{show(curve.metric, p.value)} at {p.kept:g} %" for p in line.points)
+        for line in curve.series
+    )
+    caption = "; ".join(filter(None, [view.direction(curve.metric), "bands are 95 % intervals", *_knee(curve)]))
+    title = f"{curve.metric} against {curve.quantity or 'units'} kept"
+    drawing = curve_chart(curve, name)
+    return {
+        "title": title,
+        "label": f"{title}. {ends}",
+        "caption": caption.capitalize() + ".",
+        "legend": legend,
+        "drawing": drawing,
+    }
+
+
+def _knee(curve: Curve) -> list[str]:
+    return [] if curve.knee is None else [f"the knee is at {curve.knee:.3g} % kept"]
+
+
+def _histogram(histogram: Histogram, name: str) -> dict[str, Any]:
+    kept, dropped = (show("samples", sum(counts)) for counts in (histogram.kept, histogram.dropped))
+    label = (
+        f"{histogram.title}: {kept} kept, {dropped} dropped, from {histogram.edges[0]:.4g} to {histogram.edges[-1]:.4g}"
+    )
+    drawing = histogram_chart(histogram, name)
+    return {"title": histogram.title, "label": label, "kept": kept, "dropped": dropped, "drawing": drawing}

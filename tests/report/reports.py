@@ -1,0 +1,155 @@
+"""Synthetic reports for the tests of report/: a data run along three budgets, and a model run with one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prunus.core.budget import Budget
+from prunus.core.plan import Kept, Plan
+from prunus.core.results import Results, Row
+from prunus.core.rng import uniform
+from prunus.core.score import Score
+from prunus.report import build
+from prunus.report.data import ReportData, Verdict
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def noise(purpose: str, count: int) -> np.ndarray:
+    """Uniform in [0, 1), the same in every run."""
+    return uniform(0, purpose, np.arange(count))
+
+
+def data_results() -> Results:
+    """Dense, two methods and two controls at three budgets, five seeds."""
+    jitter = iter(0.012 * (noise("jitter", 200) - 0.5))
+    rows = [
+        Row("dense", "", "", seed, "accuracy", 0.917 + next(jitter), cost={"training_s": 640, "samples": 50_000})
+        for seed in range(5)
+    ]
+    drops = {
+        "el2n + ccs": (0.004, 0.012, 0.041),
+        "forgetting": (0.006, 0.035, 0.21),
+        "random-balanced": (0.012, 0.034, 0.09),
+    }
+    drops["rs2"] = (0.008, 0.021, 0.055)
+    for what, lost in drops.items():
+        control = what in ("random-balanced", "rs2")
+        for share, drop in zip((50, 30, 10), lost):
+            cost = {
+                "training_s": 6.4 * share,
+                "samples": 500 * share,
+                "signals_s": 0 if control else 95,
+                "selection_s": 0.4,
+            }
+            for seed in range(5):
+                value = 0.917 - drop + next(jitter)
+                rows.append(
+                    Row(what, f"rows/{what.split()[0]}", f"{share}% rows", seed, "accuracy", value, None, control, cost)
+                )
+    return Results(tuple(rows), {"python": "3.11.7", "torch": "2.14.1", "processor": "2 cores", "threads": 1})
+
+
+def rows_plan() -> tuple[Plan, Score, np.ndarray]:
+    """3 of 10 rows of 2000, the score they were chosen by, and labels."""
+    ids = np.arange(2000)
+    values = (noise("score", 2000) ** 2 + 0.4 * noise("more", 2000)).astype(np.float32)
+    labels = (10 * noise("labels", 2000)).astype(np.int64)
+    chosen = np.argsort(-values, kind="stable")[60:660]
+    provenance = {"method": "rows/el2n, select ccs"}
+    plan = Plan(
+        "rows",
+        {"all": Kept.of_ids(chosen, 2000)},
+        Budget.parse("30% rows"),
+        {"rows": 600},
+        {"rows": 2000},
+        provenance=provenance,
+    )
+    return plan, Score("rows", {"all": values}, "hard", provenance={"method": "rows/el2n"}), labels
+
+
+def pictures(plan: Plan) -> dict[int, np.ndarray]:
+    """Small colour pictures, some kept and some dropped."""
+    ids = [*plan.keep()[:10].tolist(), *plan.dropped()[:10].tolist()]
+    ramp = np.linspace(0, 1, 32)
+    made = {}
+    for number, key in enumerate(ids):
+        hue = np.array([0.3 + 0.05 * (number % 10), 0.5, 0.8 - 0.05 * (number % 7)])
+        disc = (np.hypot(ramp[:, None] - 0.5, ramp[None] - 0.4 - 0.02 * (number % 5)) < 0.3).astype(float)
+        made[key] = (255 * np.clip((0.25 + 0.6 * disc)[..., None] * hue + 0.1 * ramp[:, None, None], 0, 1)).astype(
+            np.uint8
+        )
+    return made
+
+
+def data_report() -> ReportData:
+    """A report on pruned rows, with every section."""
+    plan, score, labels = rows_plan()
+    results = data_results()
+    shown = pictures(plan)
+    verdicts = (
+        Verdict("el2n + ccs", "30% rows", "accuracy", "random-balanced", "better", 0.0221, (0.0112, 0.033)),
+        Verdict("el2n + ccs", "30% rows", "accuracy", "rs2", "tie", 0.0089, (-0.0021, 0.0196)),
+        Verdict("forgetting", "10% rows", "accuracy", "random-balanced", "below random", -0.12, (-0.139, -0.101)),
+    )
+    return ReportData(
+        title="30 % of the rows: EL2N with coverage selection on cifar10-jpeg300",
+        summary="Training on 30 % of the rows keeps 90.5 % accuracy, 1.2 points below all rows and better than balanced random rows.",
+        results=results,
+        command="prunus run recipes/ccs-cifar10.toml --jobs 2",
+        verdicts=verdicts,
+        plans=(build.plan_row("el2n + ccs", plan, {"rows": 600}),),
+        curves=build.curves(results),
+        kept=(build.kept_by_label(np.arange(2000), labels, plan, CLASSES),),
+        histograms=(build.histogram(score, plan),),
+        galleries=(
+            build.gallery(shown, plan, {k: f"{k} · {CLASSES[labels[k]]}" for k in shown}, "Ten rows of each, by id."),
+        ),
+        notes=("Signals recorded from training are a function of seed, threads and torch version.",),
+        environment={"data": "cifar10-jpeg300 (not comparable with papers on CIFAR-10)"},
+    )
+
+
+def model_report(*, masked: bool = False, controls: bool = True) -> ReportData:
+    """A report on a cut CNN: accuracy, size and time, one budget."""
+    arms = {"dense": (0.811, 40.8e6, 272e3, 3.91), "taylor + joint_ls": (0.714, 20.3e6, 141e3, 2.42)}
+    arms |= {"taylor + joint_ls, recovered": (0.792, 20.3e6, 141e3, 2.42)}
+    arms |= (
+        {"random + joint_ls": (0.602, 20.4e6, 139e3, 2.45), "l1 + joint_ls": (0.689, 20.2e6, 140e3, 2.4)}
+        if controls
+        else {}
+    )
+    rows = []
+    for what, (accuracy, macs, params, ms) in arms.items():
+        method, budget = ("", "") if what == "dense" else ("channels/" + what.split()[0], "50% macs")
+        control = what.startswith(("random", "l1"))
+        for metric, value, half in (
+            ("accuracy", accuracy, 0.009),
+            ("macs", macs, 0),
+            ("params", params, 0),
+            ("latency_ms", ms, 0.07),
+        ):
+            interval = (value - half, value + half) if half else None
+            rows.append(Row(what, method, budget, None if half == 0 else 0, metric, value, interval, control))
+    sizes = {f"layer{stage}.{block}.conv1.weight:0": 16 * 2 ** (stage - 1) for stage in (1, 2, 3) for block in range(3)}
+    share = noise("widths", 9)
+    groups = {
+        n: Kept.of_ids(np.arange(max(2, int(s * (0.35 + 0.5 * u)))), s) for (n, s), u in zip(sizes.items(), share)
+    }
+    planned, dense = {"macs": 20.3e6, "params": 141_322}, {"macs": 40.8e6, "params": 272_474}
+    plan = Plan(
+        "channels", groups, Budget.parse("50% macs"), planned, dense, provenance={"method": "channels/taylor, joint_ls"}
+    )
+    return ReportData(
+        title="ResNet-20 at half the MACs",
+        results=Results(
+            tuple(rows), {"python": "3.11.7", "torch": "2.14.1", "threads": 1, "batch": 64, "dtype": "float32"}
+        ),
+        command='prunus plan resnet20.safetensors taylor "50% macs" --compensate joint_ls --out runs/half',
+        plans=(build.plan_row("taylor + joint_ls", plan, {"macs": 20.3e6, "params": 141_322}),),
+        kept=(build.kept_bars(plan),),
+        masked=masked,
+        notes=(
+            "Latency: dense and pruned interleaved in fresh processes, 20 repeats, one thread. Not tested on CUDA.",
+        ),
+    )
