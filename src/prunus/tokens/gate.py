@@ -128,6 +128,10 @@ class TokenGate(nn.Module):
         block.register_forward_hook(self._cut, prepend=True)
         block.add_module("token_gate", self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies carry no activations of a pass that was cut short."""
+        return {**self.__dict__, "_hidden": None}
+
     def extra_repr(self) -> str:
         return f"{self.policy.rule}, keeps {self.policy.count} tokens, select={self.policy.select}"
 
