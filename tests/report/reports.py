@@ -52,7 +52,6 @@ def data_results() -> Results:
 
 def rows_plan() -> tuple[Plan, Score, np.ndarray]:
     """3 of 10 rows of 2000, the score they were chosen by, and labels."""
-    ids = np.arange(2000)
     values = (noise("score", 2000) ** 2 + 0.4 * noise("more", 2000)).astype(np.float32)
     labels = (10 * noise("labels", 2000)).astype(np.int64)
     chosen = np.argsort(-values, kind="stable")[60:660]

@@ -30,9 +30,9 @@ def cost_rows(arms: tuple[Arm, ...]) -> tuple[CostRow, ...]:
 
 
 def _row(arm: Arm, full: float | None) -> CostRow:
-    parts = [arm.cost.get(name) for name in (SAMPLES, SIGNALS, SELECTION, TRAINING)]
+    samples, signals, selection, training = (arm.cost.get(name) for name in (SAMPLES, SIGNALS, SELECTION, TRAINING))
     trainings, words = (None, "") if arm.dense else break_even(arm, full)
-    return CostRow(arm.what, arm.budget, *parts, trainings, words)
+    return CostRow(arm.what, arm.budget, samples, signals, selection, training, trainings, words)
 
 
 def break_even(arm: Arm, full: float | None) -> tuple[float | None, str]:

@@ -25,7 +25,7 @@ def render(data: ReportData) -> str:
     """The whole report; ends with a newline."""
     parts = [f"# {data.title}", data.summary, *(f"> {sentence}" for sentence in data.warnings())]
     if data.results.rows:
-        parts += ["## Results", results(data), view.INTERVAL_NOTE]
+        parts += ["## Results", results(data), view.interval_note(data)]
     if data.verdicts:
         parts += ["## Against the controls", verdicts(data)]
     if data.plans:
@@ -56,8 +56,8 @@ def results(data: ReportData) -> str:
         cells = [
             f"{cell['value']} ({cell['interval']})" if cell["interval"] else cell["value"] for cell in arm["cells"]
         ]
-        words = "".join(f" **{word}**" for word, _ in arm["words"])
-        lines.append([arm["what"] + words, arm["budget"], arm["role"], *cells])
+        flag = f" **{arm['flag']}**" if arm["flag"] else ""
+        lines.append([arm["what"], arm["budget"] + flag, arm["role"], *cells])
     return table(["Arm", "Budget", "Role", *names], lines, right=range(3, 3 + len(names)))
 
 
