@@ -1,7 +1,7 @@
 """Budget: what STAYS, in one language for every unit.
 
-`"30% rows"`, `"5000 rows"`, `"50% macs"`, `"60% params"`, `"64 tokens"`, `"26 layers"`, `"75% experts"`, `"50% weights"`, `"2:4"`
-(keeps 2 of 4), `"drop 6 layers"`, `"sparsity 90%"`, and conjunctions: `"60% params and 50% macs"`.
+`"30% rows"`, `"5000 rows"`, `"50% macs"`, `"60% params"`, `"64 tokens"`, `"26 layers"`, `"75% experts"`,
+`"50% weights"`, `"2:4"` (keeps 2 of 4), `"drop 6 layers"`, `"sparsity 90%"`, and `"60% params and 50% macs"`.
 """
 
 from __future__ import annotations
@@ -167,13 +167,15 @@ class Budget:
         term = self.term
         kept = math.floor(term.limit(total) + _SLACK)
         if kept > total:
-            raise BudgetUnreachable(f"{self} asks for {kept} of {total} {term.quantity}", nearest=f"{total} {term.quantity}")
+            raise BudgetUnreachable(
+                f"{self} asks for {kept} of {total} {term.quantity}", nearest=f"{total} {term.quantity}"
+            )
         if kept < 1:
             raise BudgetUnreachable(f"{self} would keep none of {total} {term.quantity}", nearest=f"1 {term.quantity}")
         return kept
 
     def drop_count(self, total: int) -> int:
-        """Units dropped out of `total` where papers round the dropped side down (sparsity of a matrix or a row of it)."""
+        """Units dropped out of `total` where papers round the dropped side down: the sparsity of a matrix."""
         term = self.term
         return total - self.count(total) if not term.relative else math.floor(total * (1 - term.amount) + _SLACK)
 
@@ -199,7 +201,7 @@ class Budget:
         """As a person would type it: `30% rows`."""
         if self.nm:
             return f"{self.nm[0]}:{self.nm[1]}"
-        texts = []
+        texts: list[str] = []
         for t in self.terms:
             amount = f"{100 * t.amount:.6g}%" if t.relative else f"{t.amount:.10g}"
             texts.append(f"{'drop ' if t.dropped else ''}{amount} {t.quantity}")
@@ -214,13 +216,17 @@ def _term(part: str, whole: str) -> Term:
         return Term(_share(sparsity[1], whole, turned=True), True, "weights")
     match = re.fullmatch(rf"(drop\s+|keep\s+)?{_NUMBER}\s*(?:of\s+)?([a-z]+)", part)
     if not match:
-        raise BadInput(f"{whole!r} is not a budget; write what stays, as '30% rows', '50% macs', '26 layers', '2:4' or 'drop 6 layers'")
+        raise BadInput(
+            f"{whole!r} is not a budget; write what stays: '30% rows', '50% macs', '26 layers', '2:4', 'drop 6 layers'"
+        )
     drop, number, percent, word = (match[1] or "").startswith("drop"), match[2], match[3], match[4]
     if word not in ALIASES:
         raise UnknownName("quantity", word, ALIASES)
     quantity = ALIASES[word]
     if quantity == "ms":
-        raise BadInput(f"{whole!r}: budgets in ms are not available yet; give macs or params and measure latency afterwards")
+        raise BadInput(
+            f"{whole!r}: budgets in ms are not available yet; give macs or params and measure latency afterwards"
+        )
     if percent:
         return Term(_share(number, whole, turned=drop), True, quantity)
     amount = float(number.replace("_", ""))

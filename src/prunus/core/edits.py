@@ -1,4 +1,4 @@
-"""Edits: the only things a plan can do to a model besides keeping units. Loaders and deployment checks know exactly these.
+"""Edits: the only things a plan can do to a model besides keeping units. Loaders and deployment checks know these.
 
 Arrays are numpy, float32 or float64. Names are those of the DENSE model.
 """

@@ -1,4 +1,4 @@
-"""One tree of errors. Each says what was wrong, with the value, and what to do; each carries the exit code of the command line.
+"""One tree of errors. Each says what was wrong, with the value, and what to do; each carries an exit code.
 
 Exit codes: 1 any other failure, 2 bad input, 3 budget unreachable, 4 gate failed, 5 resources.
 """

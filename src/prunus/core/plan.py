@@ -1,6 +1,7 @@
-"""Plan: which units stay, in every group, and why the others go. Immutable; two files on disk, no time, path or host in them.
+"""Plan: which units stay, in every group, and why the others go. Immutable, and two files on disk.
 
-`plan.json` holds what was asked, what is planned and where it came from; `plan.safetensors` the kept ids, masks and edits.
+`plan.json` holds what was asked, what is planned and where it came from; `plan.safetensors` the kept ids, masks, edits.
+Neither holds a time, a path or a host: equal plans are equal bytes.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunus.core import edits as edits_
 from prunus.core import files
 from prunus.core.budget import Budget
 from prunus.core.edits import Edit
 from prunus.core.errors import BadInput, CorruptFile, SchemaTooNew, UnknownName
+from prunus.core.prunable import as_prunable
 
 if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA = 1
+
+
+def _no_arrays() -> dict[str, np.ndarray]:
+    return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,12 @@ class Kept:
             raise BadInput(f"kept ids must be unique and at most {size}, got {ids.size}")
         if all_ids is None and ids.size and ids.dtype.kind in "iu" and not 0 <= ids[0] <= ids[-1] < size:
             raise BadInput(f"kept ids {ids[0]}..{ids[-1]} lie outside 0..{size - 1}")
-        return cls(size, ids.astype(np.int64) if ids.dtype.kind in "iu" else ids, None, None if all_ids is None else np.sort(all_ids))
+        return cls(
+            size,
+            ids.astype(np.int64) if ids.dtype.kind in "iu" else ids,
+            None,
+            None if all_ids is None else np.sort(all_ids),
+        )
 
     @classmethod
     def of_mask(cls, mask: np.ndarray) -> Kept:
@@ -73,11 +84,15 @@ class Kept:
         if self.bits is not None:
             return np.unpackbits(self.bits, count=self.size).astype(bool)
         mask = np.zeros(self.size, dtype=bool)
-        if self.all_ids is not None:
-            mask[np.searchsorted(self.all_ids, self.ids)] = True
-        else:
-            mask[self.ids] = True
+        kept = self.index()
+        mask[kept if self.all_ids is None else np.searchsorted(self.all_ids, kept)] = True
         return mask
+
+    def index(self) -> np.ndarray:
+        """Sorted kept ids."""
+        import numpy as np
+
+        return np.flatnonzero(self.mask()) if self.ids is None else self.ids
 
     def dropped(self) -> np.ndarray:
         """Sorted ids that go."""
@@ -109,21 +124,23 @@ class Plan:
     unit: str
     groups: Mapping[str, Kept]
     asked: Budget
-    planned: Mapping[str, float] = field(default_factory=dict)
-    dense: Mapping[str, float] = field(default_factory=dict)
+    planned: Mapping[str, float] = field(default_factory=dict[str, float])
+    dense: Mapping[str, float] = field(default_factory=dict[str, float])
     edits: tuple[Edit, ...] = ()
-    reasons: Mapping[str, np.ndarray] = field(default_factory=dict)
+    reasons: Mapping[str, np.ndarray] = field(default_factory=_no_arrays)
     reason_names: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
     fingerprint: str = ""
     parent: str | None = None
-    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weights: Mapping[str, np.ndarray] = field(default_factory=_no_arrays)
 
     def __post_init__(self) -> None:
         if not self.groups:
             raise BadInput("a plan needs at least one group")
         if self.removes_nothing and not self.edits and not self.asked.keeps_all:
-            raise BadInput(f"the plan removes nothing although the budget {self.asked}; ask for less, or for 100 % on purpose")
+            raise BadInput(
+                f"the plan removes nothing although the budget {self.asked}; ask for less, or for 100 % on purpose"
+            )
 
     @property
     def removes_nothing(self) -> bool:
@@ -136,8 +153,7 @@ class Plan:
 
         if group is None:
             return np.sort(np.concatenate([self.keep(name) for name in self.groups]))
-        kept = self._group(group)
-        return kept.ids if kept.ids is not None else np.flatnonzero(kept.mask())
+        return self._group(group).index()
 
     def dropped(self, group: str | None = None) -> np.ndarray:
         """Sorted dropped ids of a group, or of all groups together."""
@@ -152,12 +168,30 @@ class Plan:
             raise UnknownName("group in this plan", name, self.groups)
         return self.groups[name]
 
+    def apply(self, target: Any, *, mode: Literal["cut", "mask"] = "cut", inplace: bool = False) -> Any:
+        """The same kind of thing as `target`, with only what stays.
+
+        Args:
+            target: the dataset or model the plan was made for (or a Prunable around it).
+            mode: `cut` removes; `mask` puts zeros, for research: size and time stay as they were.
+            inplace: consume the model instead of copying it.
+        """
+        return as_prunable(target, self.unit).apply(self, mode=mode, inplace=inplace)
+
     def table(self) -> list[dict[str, Any]]:
         """One dict for each group: group, size, kept, dropped, share kept."""
         rows: list[dict[str, Any]] = []
         for name, kept in self.groups.items():
             count = kept.count
-            rows.append({"group": name, "size": kept.size, "kept": count, "dropped": kept.size - count, "share": count / max(kept.size, 1)})
+            rows.append(
+                {
+                    "group": name,
+                    "size": kept.size,
+                    "kept": count,
+                    "dropped": kept.size - count,
+                    "share": count / max(kept.size, 1),
+                }
+            )
         return rows
 
     def reason_counts(self) -> dict[str, int]:
@@ -194,8 +228,8 @@ class Plan:
     def after(self, parent: Plan) -> Plan:
         """This plan, made on the dense original, rewritten for what `parent` left of it.
 
-        Rows keep their ids, so the plan is narrowed to the rows that are still there. Units of a model are counted anew: groups the
-        parent cut are renumbered, and blocks the parent took out (unit layers) shift the names of those behind them.
+        Rows keep their ids, so the plan is narrowed to the rows that are still there. Units of a model are counted
+        anew: groups the parent cut are renumbered, and blocks it took out (unit layers) shift the names behind them.
         """
         groups: dict[str, Kept] = {}
         for name, kept in self.groups.items():
@@ -206,7 +240,16 @@ class Plan:
             raise BadInput("nothing of this plan is left after its parent")
         edits = tuple(e for e in (_moved_edit(edit, parent) for edit in self.edits) if e is not None)
         asked = replace(self.asked, terms=()) if self.removes_nothing else self.asked
-        return replace(self, groups=groups, edits=edits, asked=asked, parent=parent.hash(), fingerprint="", reasons={}, reason_names=())
+        return replace(
+            self,
+            groups=groups,
+            edits=edits,
+            asked=asked,
+            parent=parent.hash(),
+            fingerprint="",
+            reasons={},
+            reason_names=(),
+        )
 
     def hash(self) -> str:
         """Content hash of what is kept and edited (32 hex digits)."""
@@ -221,7 +264,13 @@ class Plan:
         groups: list[dict[str, Any]] = []
         for number, (name, kept) in enumerate(self.groups.items()):
             groups.append({"name": name, "size": kept.size, "count": kept.count})
-            parts = {"ids": kept.ids, "bits": kept.bits, "all": kept.all_ids, "reasons": self.reasons.get(name), "weights": self.weights.get(name)}
+            parts = {
+                "ids": kept.ids,
+                "bits": kept.bits,
+                "all": kept.all_ids,
+                "reasons": self.reasons.get(name),
+                "weights": self.weights.get(name),
+            }
             arrays |= {f"groups/{number}/{part}": array for part, array in parts.items() if array is not None}
         head = {"schema": SCHEMA, "unit": self.unit, "groups": groups, "asked": self.asked.to_json(), "edits": entries}
         head |= {"planned": dict(self.planned), "dense": dict(self.dense), "reason_names": list(self.reason_names)}
@@ -303,7 +352,7 @@ def _narrowed(kept: Kept, before: Kept | None) -> Kept:
     if before is None:
         return kept
     if kept.all_ids is not None and before.ids is not None:
-        return Kept.of_ids(np.intersect1d(kept.ids, before.ids), before.count, before.ids)
+        return Kept.of_ids(np.intersect1d(kept.index(), before.index()), before.count, before.index())
     if kept.bits is not None or before.bits is not None:
         return Kept.of_mask(kept.mask()[before.mask()])
-    return Kept.of_ids(np.flatnonzero(np.isin(before.ids, kept.ids)), before.count)
+    return Kept.of_ids(np.flatnonzero(np.isin(before.index(), kept.index())), before.count)

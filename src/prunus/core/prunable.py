@@ -5,8 +5,11 @@ A Group of model channels lists Slots: where its units live in which parameter. 
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+
+from prunus.core.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,3 +77,25 @@ class Prunable(Protocol):
     def fingerprint(self) -> str:
         """Content identity: changes when what is pruned changes."""
         ...
+
+
+# Which room wraps which kind of object: by the name of a base class, so that nothing is imported to ask. "" is the rest.
+WRAPPERS = {
+    ("torch.nn.modules.module.Module", "tokens"): "prunus.prunables.stream:TokenStream",
+    ("torch.nn.modules.module.Module", ""): "prunus.prunables.model:ModelPrunable",
+    ("", ""): "prunus.prunables.dataset:Dataset",
+}
+
+
+def as_prunable(target: Any, unit: str = "") -> Prunable:
+    """`target` itself if it is a Prunable, else the wrapper that fits: a model, a token stream, or a dataset."""
+    if isinstance(target, Prunable):
+        return target
+    if target is None:
+        raise BadInput("there is nothing to prune: the data or model given is None")
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in type(target).__mro__}
+    for (base, wanted), place in WRAPPERS.items():
+        if (not base or base in bases) and wanted in ("", unit):
+            module, _, name = place.partition(":")
+            return cast(Prunable, getattr(importlib.import_module(module), name)(target))
+    raise BadInput(f"prunus can't prune a {type(target).__name__}")

@@ -1,4 +1,4 @@
-"""Results: one line for each number that was measured, with its interval, its control and its cost, and the environment it came from."""
+"""Results: one line for each measured number, with its interval, its control, its cost and its environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Row:
     value: float
     interval: tuple[float, float] | None = None
     control: bool = False
-    cost: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict[str, float])
     note: str = ""
 
 
@@ -46,7 +46,7 @@ class Results:
     """Rows and the environment in which they were measured."""
 
     rows: tuple[Row, ...] = ()
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -86,6 +86,7 @@ class Results:
         return cls(tuple(rows), environment or {})
 
     def __str__(self) -> str:
+        """The aligned table of arms, dense first, controls last."""
         from prunus.core.table import results_table
 
         return results_table(self)

@@ -1,4 +1,4 @@
-"""Score: one number for each unit, with what a large one means. Values are never negated; `sense` says how to read them."""
+"""Score: one number for each unit. Values are never negated; `sense` says what a large one means."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GroupScore:
         return values if self.sense == "hard" else -values
 
     def keep_order(self, prefer: Literal["hard", "easy"] = "hard") -> np.ndarray:
-        """Positions, first to keep first. `keep` scores: large first. hard / easy scores: `prefer` first. Ties: lower id.
+        """Positions, first to keep first; ties by lower id. `keep` scores: large first; others: `prefer` first.
 
         Returns:
             int64 `[n]`.
@@ -100,7 +100,7 @@ class Score:
     sense: Sense = "keep"
     ids: Mapping[str, np.ndarray] | None = None
     fingerprint: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
     signals: Any = None
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ class Score:
     def _signals_of(self, ids: np.ndarray) -> Any:
         if self.signals is None or len(self.values) == 1:
             return self.signals
-        return self.signals.take_ids(ids)
+        return self.signals.align(ids)
 
     def check(self) -> Score:
         """Refuse NaN, infinity and duplicate ids, naming them; returns self."""
@@ -140,9 +140,11 @@ class Score:
         return self
 
     def save(self, folder: str | Path) -> Path:
-        """Write `score.json` and `score.safetensors`; weights are refused (recompute them, they are as large as the model)."""
+        """Write `score.json` and `score.safetensors`. Scores of weights are refused: they are as large as the model."""
         if self.unit == "weights":
-            raise BadInput("scores of weights are never written: they are as large as the model; keep the signals instead")
+            raise BadInput(
+                "scores of weights are never written: they are as large as the model; keep the signals instead"
+            )
         folder = Path(folder)
         names = sorted(self.values)
         arrays = {f"values/{i}": self.group(name).values for i, name in enumerate(names)}
@@ -179,4 +181,6 @@ def check_finite(name: str, values: np.ndarray, ids: np.ndarray) -> None:
         return
     where = np.flatnonzero(bad.reshape(-1))[:5]
     named = ids[where].tolist() if ids.size == values.size else where.tolist()
-    raise NonFinite(f"{int(bad.sum())} of {values.size} scores of {name or 'the group'} are NaN or infinite, at ids {named}")
+    raise NonFinite(
+        f"{int(bad.sum())} of {values.size} scores of {name or 'the group'} are NaN or infinite, at ids {named}"
+    )

@@ -1,0 +1,19 @@
+"""What the flow injects into methods: `rng`, `probe`, `fit`, only where the method asks for them by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from prunus.core.rng import Rng
+
+
+def asks_for(function: Any, name: str) -> bool:
+    """Whether a function (or a class, when made) has a parameter of this name."""
+    return name in inspect.signature(function).parameters
+
+
+def with_rng(function: Any, options: Mapping[str, Any], rng: Rng) -> dict[str, Any]:
+    """The options, with `rng` where the method draws."""
+    return {**options, "rng": rng} if asks_for(function, "rng") else dict(options)

@@ -1,0 +1,179 @@
+"""Channels: from one calibration pass to a Plan that says which channels of a model stay, and which weights make up for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from prunus.allocate.by_cost import Level, by_cost
+from prunus.channels.normalise import normalise as normalised
+from prunus.core import registry
+from prunus.core.budget import Budget
+from prunus.core.edits import Edit
+from prunus.core.errors import BadInput, NonFinite, UnknownName
+from prunus.core.plan import Kept, Plan
+from prunus.core.prunable import Group
+from prunus.core.rng import Rng
+from prunus.core.score import GroupScore, Score
+from prunus.flow.calls import with_rng
+from prunus.flow.signals import module_signals
+from prunus.graph.members import bind, readers_of
+from prunus.prunables.model import ModelPrunable
+from prunus.signals.modules import ModuleSignals
+
+SCOPES = ("global", "group", "isomorphic")
+
+
+def score_channels(
+    prunable: ModelPrunable,
+    method: str,
+    *,
+    signals: ModuleSignals | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Score:
+    """A Score for every unit of every group that may be cut.
+
+    Args:
+        prunable: the model with its graph.
+        method: a criterion over channels.
+        signals: what one calibration pass measured; must hold what the criterion needs.
+        seed: for criteria that draw.
+        options: the criterion's own.
+
+    Raises:
+        NonFinite: a group whose scores are NaN or infinite.
+    """
+    found, options = registry.find(method, unit="channels", kind="criterion"), dict(options or {})
+    found.check_options(options)
+    function = found.load()
+    values: dict[str, np.ndarray] = {}
+    with torch.no_grad():
+        for group in prunable.groups("channels"):
+            given = with_rng(function, options, Rng(seed, f"{found.id}/{group.name}"))
+            result = function(bind(group, prunable.model, signals), **given)
+            values[group.name] = _checked(np.asarray(result, dtype=np.float64), group, found.id)
+    made = {"method": found.id, "options": options, "seed": seed}
+    return Score("channels", values, found.facts.get("sense", "keep"), None, prunable.fingerprint(), made)
+
+
+def _checked(values: np.ndarray, group: Group, method: str) -> np.ndarray:
+    if values.shape != (group.size,):
+        raise BadInput(f"{method} gave scores of shape {values.shape} for group {group.name} of {group.size} units")
+    if not np.isfinite(values).all():
+        raise NonFinite(f"{method} gave NaN or infinity in group {group.name}: check the calibration data and weights")
+    return values
+
+
+def plan_channels(
+    prunable: ModelPrunable,
+    method: str,
+    budget: str | Budget,
+    *,
+    data: Any = None,
+    step: Any = None,
+    signals: ModuleSignals | None = None,
+    scope: str = "global",
+    normalise: str | None = None,
+    compensate: str | Sequence[str] | None = None,
+    floor_share: float = 0.1,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    score: Score | None = None,
+) -> Plan:
+    """Which channels stay, and the edits that make up for the others.
+
+    Args:
+        prunable: the model with its graph.
+        method: a criterion over channels.
+        budget: over macs, params or channels.
+        data: calibration rows of role fit; needed where the criterion or a compensator needs signals.
+        step: adapter of a batch.
+        signals: signals measured before, instead of `data`.
+        scope: what is ranked together: all groups, each group alone (equal shares), or groups of the same operators.
+        normalise: makes groups comparable; the criterion's own rule by default.
+        compensate: compensators in order; the criterion's own by default, "none" for none.
+        floor_share: least share of each group that stays.
+        seed: for criteria that draw.
+        options: the criterion's own.
+        score: made before, instead of asking the criterion again.
+
+    Raises:
+        BudgetUnreachable: the frozen part and the floors cost more than the budget.
+    """
+    asked = Budget.parse(budget)
+    found = registry.find(method, unit="channels", kind="criterion")
+    compensators = _compensators(compensate, found)
+    if signals is None:
+        needs = {need for one in (found, *compensators) for need in one.needs}
+        signals = module_signals(prunable, needs, data=data, step=step, what=found.id)
+    if score is None:
+        score = score_channels(prunable, method, signals=signals, seed=seed, options=options)
+    rule = normalise or str(found.facts.get("normalise", "none"))
+    counts = _counts(prunable, score, asked, scope, rule, floor_share)
+    kept = {name: _best(score.group(name), count) for name, count in counts.items()}
+    edits = _edits(prunable, kept, compensators, signals)
+    made = {**score.provenance, "scope": scope, "normalise": rule, "compensate": [one.id for one in compensators]}
+    if signals is not None:
+        made["signals"] = signals.provenance
+    dense, planned = prunable.cost(), prunable.count(counts)
+    return Plan("channels", kept, asked, planned, dense, edits, {}, (), made, prunable.fingerprint())
+
+
+def _compensators(asked: str | Sequence[str] | None, found: registry.Method) -> list[registry.Method]:
+    names = [asked] if isinstance(asked, str) else list(asked or [])
+    if asked is None:
+        names = [str(found.facts["compensate"])] if found.facts.get("compensate") else []
+    return [registry.find(name, kind="compensator") for name in names if name != "none"]
+
+
+def _counts(
+    prunable: ModelPrunable, score: Score, budget: Budget, scope: str, rule: str, floor_share: float
+) -> dict[str, int]:
+    if scope not in SCOPES:
+        raise UnknownName("scope", scope, SCOPES)
+    groups = {group.name: group for group in prunable.groups("channels")}
+    values = normalised({name: score.values[name] for name in groups}, rule)
+    if scope != "global":
+        values = _ranked(values, groups, scope)
+    levels = [Level(name, values[name], groups[name].tag) for name in groups]
+    return by_cost(levels, budget, prunable.count, floor_share=floor_share)
+
+
+def _ranked(values: dict[str, np.ndarray], groups: dict[str, Group], scope: str) -> dict[str, np.ndarray]:
+    """Scores replaced by their rank, in (0, 1), within the group or within all groups of the same operators."""
+    pools: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        pools.setdefault(name if scope == "group" else (group.tag or name), []).append(name)
+    ranked: dict[str, np.ndarray] = {}
+    for names in pools.values():
+        pooled = np.concatenate([values[name] for name in names])
+        rank = np.empty(pooled.size)
+        rank[np.argsort(pooled, kind="stable")] = (np.arange(pooled.size) + 0.5) / pooled.size
+        ends = np.cumsum([values[name].size for name in names])[:-1]
+        ranked |= dict(zip(names, np.split(rank, ends)))
+    return ranked
+
+
+def _best(group: GroupScore, count: int) -> Kept:
+    return Kept.of_ids(group.ids[group.keep_order()[:count]], group.ids.size)
+
+
+def _edits(
+    prunable: ModelPrunable,
+    kept: dict[str, Kept],
+    compensators: list[registry.Method],
+    signals: ModuleSignals | None,
+) -> tuple[Edit, ...]:
+    """Each reader of something that goes is compensated once, for all its inputs that go together."""
+    if not compensators:
+        return ()
+    edits: list[Edit] = []
+    keep = {name: one.index() for name, one in kept.items()}
+    for reader, dropped in readers_of(prunable.graph, prunable.model, keep, signals):
+        for compensator in compensators:
+            edits += compensator.load()(reader, dropped)
+    return tuple(edits)

@@ -1,0 +1,1 @@
+"""Criteria of whole layers (blocks of a chain): `f(layer) -> one number`."""

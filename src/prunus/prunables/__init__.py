@@ -1,0 +1,1 @@
+"""What holds units: datasets, lakes, models, token streams."""

@@ -1,0 +1,1 @@
+"""Selectors: which units stay, given one group's scores and how many may stay. They know no unit."""

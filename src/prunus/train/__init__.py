@@ -1,0 +1,1 @@
+"""The one training loop, masks, batches, steps and the small reference networks."""

@@ -1,0 +1,204 @@
+"""What one batch yields, whatever the task: `step(model, batch) -> Step`. Losses are per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunus.core.errors import BadInput
+
+Batch = Any
+LossFn = Callable[[Tensor, Tensor], Tensor]
+IGNORED = -100  # the label torch and transformers leave out of a cross-entropy
+
+
+@dataclass
+class Step:
+    """One batch after the forward pass.
+
+    Attributes:
+        ids: int64 or unicode `[B]`, or None when the batch carries none.
+        logits: `[B, c]` or `[B, T, c]`, or None (detection).
+        labels: int `[B]` or `[B, T]`, float `[B, ...]` for regression, or None.
+        loss: float `[B]`, differentiable when gradients are on, or None without labels.
+        embedding: `[B, d]`, or None (the collector then takes the input of the last linear layer).
+    """
+
+    ids: np.ndarray | None
+    logits: Tensor | None
+    labels: Tensor | None
+    loss: Tensor | None
+    embedding: Tensor | None = None
+
+
+StepFn = Callable[[nn.Module, Batch], Step]
+
+
+def per_row_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each row, in float32: the mean over its labelled tokens when `logits` is `[B, T, c]`.
+
+    Args:
+        logits: `[B, c]` or `[B, T, c]`.
+        labels: int `[B]` or `[B, T]` (-100 is left out), or float `[B, c]` class probabilities.
+
+    Returns:
+        float32 `[B]`; 0 for a row without a labelled token.
+    """
+    if labels.is_floating_point() or logits.dim() == 2:
+        return F.cross_entropy(logits.float(), labels, reduction="none")
+    tokens = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), reduction="none", ignore_index=IGNORED)
+    counted = (labels != IGNORED).float()
+    return (tokens.view_as(counted) * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp_min(1)
+
+
+def as_ids(ids: Any) -> np.ndarray | None:
+    """Ids of a batch as an array: a tensor, an array or a list, as loaders give them."""
+    if ids is None:
+        return None
+    array = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64, copy=False)
+    if array.dtype.kind != "U":
+        raise BadInput(f"ids must be integers or text, not {array.dtype}")
+    return array
+
+
+def xy_step(model: nn.Module, batch: Batch, *, loss_fn: LossFn | None = None) -> Step:
+    """Step of `(x, y)` or `(ids, x, y)`.
+
+    Args:
+        model: `model(x)` gives logits `[B, c]`, a tuple whose first entry is that, or an object with `.logits`.
+        batch: x is a tensor (or a tuple, passed as positional arguments); y may be None.
+        loss_fn: `(logits, y) -> [B]`; cross-entropy by default.
+
+    Raises:
+        BadInput: the loss function reduced over the batch.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise BadInput(f"xy_step needs (x, y) or (ids, x, y), not {_kind(batch)}; pass step= for other batches")
+    ids, x, y = (None, *batch) if len(batch) == 2 else batch
+    output = model(*x) if isinstance(x, (tuple, list)) else model(x)
+    logits = output[0] if isinstance(output, (tuple, list)) else getattr(output, "logits", output)
+    if y is None:
+        return Step(as_ids(ids), logits, None, None)
+    labels = y if isinstance(y, Tensor) else torch.as_tensor(np.asarray(y), device=logits.device)
+    loss = (loss_fn or per_row_loss)(logits, labels)
+    if loss.shape[:1] != logits.shape[:1]:
+        raise BadInput(f"loss_fn must give one loss per row, [{len(logits)}], not {list(loss.shape)}: reduction='none'")
+    return Step(as_ids(ids), logits, labels, loss.flatten(1).mean(1) if loss.dim() > 1 else loss)
+
+
+def transformers_step(model: nn.Module, batch: Mapping[str, Any]) -> Step:
+    """Step of a dict as transformers models take it; `ids` holds row ids and is not passed on.
+
+    A causal model's labels are shifted by one token. Without `labels`, its own unpadded input is what it predicts.
+
+    Args:
+        model: a transformers model with a head that gives `.logits`.
+        batch: `input_ids`, `attention_mask`, `labels`, `pixel_values`, ...
+    """
+    inputs = {name: value for name, value in batch.items() if name not in ("ids", "labels")}
+    config = getattr(model, "config", None)
+    kind = str(getattr(model, "loss_type", "") or "")
+    labels = batch.get("labels")
+    if getattr(config, "is_encoder_decoder", False) and labels is not None:
+        inputs["labels"] = labels  # the decoder's input is made from them
+    elif kind == "ForCausalLM" and hasattr(config, "use_cache"):
+        inputs.setdefault("use_cache", False)
+    output = model(**inputs)
+    logits = getattr(output, "logits", None)
+    if logits is None:
+        return Step(as_ids(batch.get("ids")), None, None, None, _pooled(output, batch.get("attention_mask")))
+    if kind == "ForCausalLM":
+        logits, labels = _shifted(logits, labels, batch)
+    loss = None if labels is None else per_row_loss(logits, labels)
+    return Step(as_ids(batch.get("ids")), logits, labels, loss)
+
+
+def detection_step(model: nn.Module, batch: Batch) -> Step:
+    """Step of detection lists `(images, targets)` or `(ids, images, targets)` for models that return a dict of losses.
+
+    Such models give losses only in training mode and only summed over the batch, so each image is passed alone, with
+    normalisation and dropout in evaluation mode. Modes are restored. Their anchors are drawn from torch's generator:
+    `collect` seeds a fork of it.
+    """
+    ids, images, targets = (None, *batch) if len(batch) == 2 else batch
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.train()
+        for module in modes:
+            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+                module.training = False
+        losses = [torch.stack(list(model([image], [target]).values())).sum() for image, target in zip(images, targets)]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return Step(as_ids(ids), None, None, torch.stack(losses))
+
+
+def infer_step(batch: Batch) -> StepFn:
+    """The shipped adapter for a batch, by its form.
+
+    Raises:
+        BadInput: none fits; says what to write.
+    """
+    if isinstance(batch, Mapping):
+        return transformers_step
+    if isinstance(batch, Sequence) and len(batch) in (2, 3):
+        images, targets = batch[-2], batch[-1]
+        if isinstance(images, (list, tuple)) and isinstance(targets, (list, tuple)) and isinstance(targets[0], Mapping):
+            return detection_step
+        return xy_step
+    raise BadInput(f"no adapter for a batch of {_kind(batch)}; pass step=f with f(model, batch) -> Step")
+
+
+def token_mask(batch: Batch) -> Tensor | None:
+    """`[B, T]`, True at real tokens, when the batch says so (`attention_mask`)."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with every tensor on `device`; containers keep their kind."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    if isinstance(batch, (list, tuple)) and any(isinstance(part, (Tensor, Mapping, list, tuple)) for part in batch):
+        return type(batch)([to_device(part, device) for part in batch])
+    return batch
+
+
+def _shifted(logits: Tensor, labels: Tensor | None, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+    """Logits of every token but the last, and the tokens that follow them."""
+    if labels is None:
+        if "input_ids" not in batch:
+            return logits, None
+        labels = batch["input_ids"]
+        if batch.get("attention_mask") is not None:
+            labels = labels.masked_fill(batch["attention_mask"] == 0, IGNORED)
+    return logits[:, :-1], labels[:, 1:]
+
+
+def _pooled(output: Any, mask: Tensor | None) -> Tensor | None:
+    """`[B, d]` of a headless encoder: its pooled output, else the mean over real tokens."""
+    pooled = getattr(output, "pooler_output", None)
+    hidden = getattr(output, "last_hidden_state", None)
+    if pooled is not None or hidden is None:
+        return pooled
+    if mask is None:
+        return hidden.mean(1)
+    weight = mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+
+def _kind(batch: Batch) -> str:
+    if isinstance(batch, (list, tuple)):
+        return f"{type(batch).__name__}[{', '.join(type(part).__name__ for part in batch[:4])}]"
+    return type(batch).__name__

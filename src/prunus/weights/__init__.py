@@ -1,0 +1,1 @@
+"""Criteria of single weights: `f(layer) -> [outputs, inputs]`, convolutions flattened to `[outputs, inputs * taps]`."""
