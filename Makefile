@@ -40,7 +40,6 @@ bench: .venv/.dev .venv/.models  ## Run the benchmarks; one alone: make bench NA
 	done
 
 docs: .venv/.dev  ## Build the documentation into site/, strictly
-	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 

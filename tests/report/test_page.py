@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import cache
 
 import pytest
 
@@ -18,8 +19,14 @@ QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-back
 VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (1180, 390)]
 
 
+@cache
+def rendered(make) -> str:
+    """A page, drawn once for all tests."""
+    return page.render(make())
+
+
 def test_page_is_one_file_that_names_no_other():
-    text = page.render(data_report())
+    text = rendered(data_report)
     assert "<script" not in text
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
     assert "url(" not in re.sub(r"url\(#[^)]*\)", "", text)
@@ -27,18 +34,18 @@ def test_page_is_one_file_that_names_no_other():
 
 
 def test_equal_data_give_equal_bytes():
-    assert page.render(data_report()) == page.render(data_report())
+    assert page.render(data_report()) == rendered(data_report)
 
 
 def test_ids_are_unique_and_references_hold():
-    text = page.render(data_report())
+    text = rendered(data_report)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
 
 
 def test_every_colour_of_a_drawing_follows_the_page():
-    drawings = "".join(re.findall(r"<svg aria-hidden.*?</svg>", page.render(data_report()), flags=re.DOTALL))
+    drawings = "".join(re.findall(r"<svg aria-hidden.*?</svg>", rendered(data_report), flags=re.DOTALL))
     assert "var(--series-1)" in drawings
     assert not re.findall(r"#[0-9a-f]{6}\b", drawings)
 
@@ -60,7 +67,7 @@ def test_masked_model_and_missing_control_are_said_in_words():
     text = page.render(model_report(masked=True, controls=False))
     assert MASKED.replace("'", "&#39;") in text
     assert NO_CONTROL in text
-    plain = page.render(model_report())
+    plain = rendered(model_report)
     assert MASKED[:20] not in plain
     assert NO_CONTROL not in plain
 
@@ -86,7 +93,8 @@ def browser():
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
 @pytest.mark.parametrize("make", [data_report, model_report])
 def test_page_in_a_browser(browser, tmp_path, make, scheme, width):
-    path = page.write(make(), tmp_path / "report.html")
+    path = tmp_path / "report.html"
+    path.write_text(rendered(make), "utf-8")
     tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
     asked: list[str] = []

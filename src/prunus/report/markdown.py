@@ -30,13 +30,11 @@ def render(data: ReportData) -> str:
         parts += ["## Against the controls", verdicts(data)]
     if data.plans:
         parts += ["## Asked, planned, got", plans(data)]
-    if costs := view.cost_lines(data):
-        names = ("what", "budget", "samples", "signals", "selection", "training", "words")
-        head = ["Arm", "Budget", "Samples", "Signals", "Selection", "Training", "Paid back"]
-        parts += [
-            "## Cost and break-even",
-            table(head, [[line[name] for name in names] for line in costs], right=range(2, 6)),
-        ]
+    titles, lines = view.cost_table(data)
+    if lines:
+        head = ["Arm", "Budget", *(name.capitalize() for name in titles), "Paid back"]
+        cells = [[line["what"], line["budget"], *line["cells"], line["words"]] for line in lines]
+        parts += ["## Cost and break-even", table(head, cells, right=range(2, 2 + len(titles)))]
     for bars in map(view.bar_lines, data.kept):
         lines = [[line["name"], line["kept"], line["size"], line["share"]] for line in bars["lines"]]
         parts += [f"## {bars['title'].capitalize()}", table(["Group", "Kept", "Of", "Share"], lines, right=range(1, 4))]

@@ -32,12 +32,13 @@ def render(data: ReportData) -> str:
     markup = require("markupsafe", "report").Markup
     found, names = arms(data.results), metrics(data.results)
     tiles_of, tiles = view.tiles(data)
+    cost_titles, costs = view.cost_table(data)
     shown = {
         "arms": view.arm_lines(data),
         "verdicts": [view.verdict_line(verdict) for verdict in data.verdicts],
         "curves": [_safe(markup, _curve(curve, f"curve{i}")) for i, curve in enumerate(data.curves)],
         "plans": [view.plan_view(plan) for plan in data.plans],
-        "costs": view.cost_lines(data),
+        "costs": costs,
         "bars": [view.bar_lines(bars) for bars in data.kept],
         "histograms": [_safe(markup, _histogram(h, f"scores{i}")) for i, h in enumerate(data.histograms)],
     }
@@ -46,6 +47,7 @@ def render(data: ReportData) -> str:
         **shown,
         data=data,
         css=markup(_packaged("report.css")),
+        cost_titles=[name.capitalize() for name in cost_titles],
         tiles=tiles,
         tiles_of=tiles_of,
         warnings=data.warnings(),

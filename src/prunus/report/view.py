@@ -13,6 +13,7 @@ from prunus.report.data import KeptBars, PlanRow, ReportData, Verdict
 TONES = {"tie": ("tie", "="), "better": ("good", "▲"), "worse": ("bad", "▼"), "below random": ("bad", "▼")}
 DASH = "–"
 MOST_TILES = 4
+COST_PARTS = ("samples", "signals", "selection", "training", "recovery")
 
 
 def arm_lines(data: ReportData) -> list[dict[str, Any]]:
@@ -142,16 +143,22 @@ def _share(value: float | None, dense: float | None) -> str:
     return f"{100 * value / dense:.1f} %" if value is not None and dense else ""
 
 
-def cost_lines(data: ReportData) -> list[dict[str, Any]]:
-    """Costs with their break-even, as strings."""
+def cost_table(data: ReportData) -> tuple[list[str], list[dict[str, Any]]]:
+    """Titles and lines of the costs with their break-even; a column that no arm fills is left out.
+
+    Each line has what, budget, `cells` (numbers under the titles), `words` for the break-even, span and last.
+    """
+    rows = cost_rows(arms(data.results))
+    parts = [part for part in COST_PARTS if any(getattr(row, part) is not None for row in rows)]
     lines = []
-    for row in cost_rows(arms(data.results)):
-        seconds = {name: _value("seconds", getattr(row, name)) for name in ("signals", "selection", "training")}
-        samples = DASH if row.samples is None else count(row.samples)
-        lines.append(
-            {"what": row.what, "budget": row.budget, "samples": samples, "words": row.words or DASH, **seconds}
-        )
-    return spanned(lines)
+    for row in rows:
+        values = [getattr(row, part) for part in parts]
+        cells = [
+            DASH if v is None else count(v) if part == "samples" else show("seconds", v)
+            for part, v in zip(parts, values)
+        ]
+        lines.append({"what": row.what, "budget": row.budget, "cells": cells, "words": row.words or DASH})
+    return parts, spanned(lines)
 
 
 def bar_lines(bars: KeptBars) -> dict[str, Any]:
