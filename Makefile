@@ -40,7 +40,7 @@ bench: .venv/.dev .venv/.models  ## Run the benchmarks; one alone: make bench NA
 	done
 
 docs: .venv/.dev  ## Build the documentation into site/, strictly
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 models: .venv/.models  ## Fetch the two small models that tests and recipes read (190 MB, as Python packages)

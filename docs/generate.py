@@ -36,16 +36,7 @@ TITLES = {
     "recover": "Recovery",
     "measure": "Measures",
 }
-ACRONYMS = {
-    "el2n": "EL2N",
-    "el1n": "EL1N",
-    "ccs": "CCS",
-    "rs2": "RS2",
-    "erk": "ERK",
-    "lamp": "LAMP",
-    "aum": "AUM",
-    "nm": "N:M",
-}
+LONGEST_TITLE = 36
 EXAMPLES = {
     "criterion": {
         "rows": 'score = px.score(train, "{id}", signals=signals)\nplan = px.plan(score, "30% rows")',
@@ -74,22 +65,36 @@ def pages() -> dict[str, str]:
 
 
 def title(method: Method) -> str:
-    """A page's title: the name, spelled as the field spells it."""
-    return ACRONYMS.get(method.name, method.name.replace("_", " ").capitalize())
+    """A page's title: what stands before the colon of the first line, where that is short, else the name."""
+    name, colon, _ = method.paper.partition(":")
+    return name if colon and len(name) <= LONGEST_TITLE else method.name.replace("_", " ").capitalize()
+
+
+def prose(text: str) -> str:
+    """Words of a docstring as Markdown: outside backticks a star is a star and an angle is an angle."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("*", "\\*").replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
+
+
+def cell(text: str) -> str:
+    """Prose in a table."""
+    return prose(text).replace("|", "&#124;")
 
 
 def method_page(method: Method) -> str:
     """One method: what it is, what it removes, needs, costs, where it departs, its options, how it is called."""
-    parts = [f"# {title(method)}", method.paper]
-    parts += [_definition("Id", f"`{method.id}`"), _definition("Kind", method.kind), *_facts(method)]
+    what = method.paper.removeprefix(f"{title(method)}:").strip()
+    parts = [f"# {prose(title(method))}", prose(what[:1].upper() + what[1:])]
+    facts = [_definition("Id", f"`{method.id}`"), _definition("Kind", method.kind), *_facts(method)]
+    parts.append('<div class="facts" markdown>\n\n' + "\n\n".join(facts) + "\n\n</div>")
     example = EXAMPLES.get(method.kind, {})
     if code := example.get(method.unit) or example.get(""):
         parts.append("```python\nimport prunus as px\n\n" + code.format(id=method.id, name=method.name) + "\n```")
-    for name in SECTIONS:
-        if text := method.section(name):
-            parts.append(f"## {name}\n\n{text}")
+    told = {name: method.section(name) for name in SECTIONS}
+    parts += [f"## {name}\n\n{prose(text[:1].upper() + text[1:])}" for name, text in told.items() if text]
     if rest := _rest(method):
-        parts.append(f"## Notes\n\n{rest}")
+        parts.append(f"## Notes\n\n{prose(rest)}")
     if method.options:
         parts.append("## Options\n\n" + _options(method.options))
     if method.card:
@@ -130,12 +135,8 @@ def _rest(method: Method) -> str:
 def _options(options: tuple[Option, ...]) -> str:
     lines = ["| Option | Type | Default | Meaning |", "|---|---|---|---|"]
     for option in options:
-        kind = option.type.replace("|", "\\|")
-        lines.append(
-            f"| `{option.name}` | `{kind}` | `{option.default!r}` | {option.help} |".replace("`'", "`").replace(
-                "'`", "`"
-            )
-        )
+        kind, default = option.type.replace("|", "\\|"), repr(option.default).strip("'")
+        lines.append(f"| `{option.name}` | `{kind}` | `{default}` | {cell(option.help)} |")
     return "\n".join(lines)
 
 
@@ -152,7 +153,7 @@ def catalogue_page(methods: tuple[Method, ...]) -> str:
             needs = ", ".join(f"`{name}`" for name in method.needs)
             what = method.paper.partition(":")[2].strip() or method.paper
             lines.append(
-                f"| [{title(method)}]({method.id}.md) | {method.kind} | {what} | {needs} | {'✓' if method.golden else ''} |"
+                f"| [{cell(title(method))}]({method.id}.md) | {method.kind} | {cell(what)} | {needs} | {'✓' if method.golden else ''} |"
             )
         parts.append(f"## {TITLES.get(room, room.capitalize())}\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
