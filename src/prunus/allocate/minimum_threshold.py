@@ -48,7 +48,9 @@ def minimum_threshold(
     """
     if request.scores is None:
         raise BadInput("minimum_threshold compares scores, and the request has none")
-    scores = [np.asarray(s).reshape(-1) if request.sense != "easy" else -np.asarray(s).reshape(-1) for s in request.scores]
+    scores = [
+        np.asarray(s).reshape(-1) if request.sense != "easy" else -np.asarray(s).reshape(-1) for s in request.scores
+    ]
     size = sum(s.size for s in scores)
     if parity == "official":
         target = sparsity or 1 - float(request.total) / size
@@ -112,7 +114,9 @@ def official_sparsities(scores: Sequence[np.ndarray], sparsity: float, minimum: 
         shares[starved] = 1 - least / sizes[starved]
         if float(shares @ sizes) / sizes.sum() >= sparsity - SLACK:
             return shares
-    raise BudgetUnreachable(f"no per-layer sparsities reach {sparsity:g} while every layer keeps {least} weights; lower the minimum")
+    raise BudgetUnreachable(
+        f"no per-layer sparsities reach {sparsity:g} while every layer keeps {least} weights; lower the minimum"
+    )
 
 
 def _kth_smallest(values: np.ndarray, sparsity: float) -> np.floating:
