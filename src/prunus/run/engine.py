@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -195,7 +195,7 @@ class Maker:
 
 
 @contextmanager
-def _pool(jobs: int, logs: Path, threads: int) -> Iterator[tuple[ThreadPoolExecutor, Call]]:
+def _pool(jobs: int, logs: Path, threads: int) -> Generator[tuple[ThreadPoolExecutor, Call]]:
     """Threads that each hold a child process; all children are ended when the block is left, however it is left."""
     workers: list[Worker] = []
     mine, lock, closing = threading.local(), threading.Lock(), threading.Event()
