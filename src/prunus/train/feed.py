@@ -17,8 +17,8 @@ class Feed:
     """Any training data as epochs of batches.
 
     Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids` and
-    `batches(batch, seed=, ids=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of
-    ready batches, such as a DataLoader.
+    `batches(batch, ids=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches,
+    such as a DataLoader.
 
     Args:
         data: one of these.
@@ -65,9 +65,6 @@ class Feed:
             if ids is not None:
                 raise BadInput("ready-made batches can't follow a plan of rows; give the dataset instead of a loader")
             yield from _skipped(self._data, skip)
-        elif self._batched:
-            order_seed = int(uniform(seed, f"order/{epoch}", np.zeros(1, np.int64))[0] * 2**31)
-            yield from _skipped(self._data.batches(self._batch, seed=order_seed, ids=ids), skip)
         else:
             yield from self._gathered(seed, epoch, ids, skip)
 
@@ -75,7 +72,11 @@ class Feed:
         rows = np.arange(len(self.ids)) if ids is None else self._positions(ids)
         chosen = self.ids[rows]
         order = rows[np.lexsort((chosen, uniform(seed, f"order/{epoch}", chosen)))]
-        for start in range(skip * self._batch, len(order), self._batch):
+        order = order[skip * self._batch :]
+        if self._batched:
+            yield from self._data.batches(self._batch, ids=self.ids[order])
+            return
+        for start in range(0, len(order), self._batch):
             yield self._fetch(order[start : start + self._batch])
 
     def _fetch(self, rows: np.ndarray) -> Any:
