@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.golden("shortgpt--block-influence")
 def layers(case):
     hidden = torch.from_numpy(case["hidden"])
     found = []
-    for before, after in zip(hidden[:-1], hidden[1:]):
+    for before, after in pairwise(hidden):
         mean, tokens = mean_turn(before, after)
         angle, _ = mean_turn(before, after, angular=True)
         found.append(SimpleNamespace(block_influence=mean, block_angle=angle, block_tokens=tokens))

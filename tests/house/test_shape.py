@@ -14,7 +14,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"exec", "eval", "compile", "__import__"}
 LOOPS_AND_BRANCHES = (ast.For, ast.While, ast.If, ast.Try, ast.Match)
-OWN_RANDOM = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
+OWN_RANDOM = {"RandomState", "default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
 MAY_SET_THREADS = {"cli", "run", "measure", "demo"}
 
 each_file = pytest.mark.parametrize("path", files(), ids=where)

@@ -169,11 +169,18 @@ def read_json(path: str | Path) -> Any:
         raise CorruptFile(f"{path} is not valid JSON: {error}") from error
 
 
+def dump_line(value: Any) -> bytes:
+    """JSON on one line."""
+    try:
+        return (json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"can't be written as JSON: {error}") from error
+
+
 def append_json(path: str | Path, values: list[Any]) -> None:
     """Append one line of JSON for each value, in one write; a line torn by an earlier crash is removed first."""
     path = Path(path)
-    lines = [json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False) for value in values]
-    data = "".join(line + "\n" for line in lines).encode()
+    data = b"".join(dump_line(value) for value in values)
     with guard(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as file:

@@ -24,7 +24,9 @@ def turn(before: Tensor, after: Tensor, *, angular: bool = False) -> Tensor:
         float64 `[...]`; cosines with zero vectors count as 0.5.
     """
     if before.shape != after.shape:
-        raise BadInput(f"hidden states before and after a block have shapes {tuple(before.shape)} and {tuple(after.shape)}")
+        raise BadInput(
+            f"hidden states before and after a block have shapes {tuple(before.shape)} and {tuple(after.shape)}"
+        )
     x, y = before.detach().double(), after.detach().double()
     cosine = (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))
     cosine = cosine.nan_to_num(UNDEFINED, posinf=math.inf, neginf=-math.inf).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""Image bytes to tensors: decoding, resizing, normalisation. What was done has an id, which is part of the keys of stored signals."""
+"""Image bytes to tensors: decoding, resizing, normalisation. What was done has an id, part of the keys of signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in class sub-folders: `root/dog/0461.jpg`. The id is the path relative to the root; bytes are read when asked for."""
+"""Images in class sub-folders: `root/dog/0461.jpg`. The id is the path relative to the root; bytes are read late."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from prunus.core.errors import BadInput, CorruptFile, UnknownName
 from prunus.prunables.arrow import plain
-from prunus.prunables.backings import stacked
+from prunus.prunables.items import stacked
 from prunus.sources.held import named_rows
 from prunus.sources.location import Location, readable
 

@@ -16,8 +16,8 @@ from prunus.core.rng import uniform
 class Feed:
     """Any training data as epochs of batches.
 
-    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids`, `take(ids)` and
-    `batches(batch, seed=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches,
+    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids` and
+    `batches(batch, ids=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches,
     such as a DataLoader.
 
     Args:
@@ -31,7 +31,7 @@ class Feed:
         self._data, self._batch = data, batch
         self._arrays = _as_arrays(data)
         self._ready = self._arrays is None and not hasattr(data, "__getitem__") and not hasattr(data, "batches")
-        self._batched = self._arrays is None and not self._ready and hasattr(data, "batches") and hasattr(data, "take")
+        self._batched = self._arrays is None and not self._ready and hasattr(data, "batches")
         if isinstance(data, list):
             self._ready = True
         self.ids = None if self._ready else self._find_ids()
@@ -65,10 +65,6 @@ class Feed:
             if ids is not None:
                 raise BadInput("ready-made batches can't follow a plan of rows; give the dataset instead of a loader")
             yield from _skipped(self._data, skip)
-        elif self._batched:
-            part = self._data if ids is None else self._data.take(ids)
-            order_seed = int(uniform(seed, f"order/{epoch}", np.zeros(1, np.int64))[0] * 2**31)
-            yield from _skipped(part.batches(self._batch, seed=order_seed), skip)
         else:
             yield from self._gathered(seed, epoch, ids, skip)
 
@@ -76,7 +72,11 @@ class Feed:
         rows = np.arange(len(self.ids)) if ids is None else self._positions(ids)
         chosen = self.ids[rows]
         order = rows[np.lexsort((chosen, uniform(seed, f"order/{epoch}", chosen)))]
-        for start in range(skip * self._batch, len(order), self._batch):
+        order = order[skip * self._batch :]
+        if self._batched:
+            yield from self._data.batches(self._batch, ids=self.ids[order])
+            return
+        for start in range(0, len(order), self._batch):
             yield self._fetch(order[start : start + self._batch])
 
     def _fetch(self, rows: np.ndarray) -> Any:

@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunus.core.errors import BadInput, IdMismatch, NonFinite, SplitError
-from prunus.core.rng import torch_rng
+from prunus.core.rng import torch_fork, torch_rng
 from prunus.train.checkpoint import State, load_checkpoint, save_checkpoint
 from prunus.train.feed import Feed
 from prunus.train.masks import Masks
 from prunus.train.optim import Curve, Optimizer, Schedule, curve, make_optimizer
 from prunus.train.progress import Bar
-from prunus.train.step import LossFn, Step, StepFn, infer_step, to_device, xy_step
+from prunus.train.step import LossFn, Step, StepFn, infer_step, plain, to_device, xy_step
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -149,8 +149,7 @@ def fit(
     if masks is not None:
         masks.attach(engine)
     try:
-        with torch.random.fork_rng(devices=[]), Bar(progress, "fit") as bar:  # dropout draws from torch's own generator
-            torch.manual_seed(torch_rng(seed, "fit").initial_seed())
+        with torch_fork(seed, "fit"), Bar(progress, "fit") as bar:
             return run.loop(saver, bar)
     finally:
         if masks is not None:
@@ -321,7 +320,7 @@ class _Run:
 
     def _step(self, batch: Any, state: State, row_weights: _Weights) -> Tensor:
         """Forward, backward, events, optimizer step. Returns the detached loss of each row."""
-        batch = self._prepared(to_device(batch, self.device), state.step)
+        batch = self._prepared(to_device(plain(batch), self.device), state.step)
         result = self._forward(self.model, batch)
         loss = result.loss if self.teacher is None else self._distilled(result, batch)
         if loss is None:

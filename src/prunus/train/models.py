@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunus.core.rng import torch_fork
+
 
 class _Block(nn.Module):
     """Two 3x3 convolutions with an option-A shortcut: stride-2 subsampling, zeros on both sides of the channel axis."""
@@ -158,8 +160,7 @@ def resnet8(width: int = 16, classes: int = 10) -> CifarResNet:
 
 def seeded(factory: Callable[..., nn.Module], seed: int, *args: int, **options: int) -> nn.Module:
     """A network with weights drawn from `seed`; torch's own generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_fork(seed, "weights"):
         return factory(*args, **options)
 
 

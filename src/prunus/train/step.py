@@ -164,6 +164,24 @@ def token_mask(batch: Batch) -> Tensor | None:
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
+def plain(batch: Batch) -> Batch:
+    """`(ids, dict)` as one dict with `ids`; other batches as they are."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Mapping):
+        return {"ids": batch[0], **batch[1]}
+    return batch
+
+
+def one_row(batch: Batch, row: int, rows: int) -> Batch:
+    """The batch with this row only: every tensor, array or list of `rows` entries is cut."""
+    if isinstance(batch, Mapping):
+        return {name: one_row(value, row, rows) for name, value in batch.items()}
+    if isinstance(batch, (Tensor, np.ndarray)) and batch.shape[:1] == (rows,):
+        return batch[row : row + 1]
+    if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) != rows):
+        return type(batch)(one_row(part, row, rows) for part in batch)
+    return batch[row : row + 1] if isinstance(batch, list) else batch
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with every tensor on `device`; containers keep their kind."""
     if isinstance(batch, Tensor):
