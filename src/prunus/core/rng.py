@@ -75,6 +75,13 @@ def torch_rng(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(_key(seed, purpose)[0] & (2**63 - 1))
 
 
+def legacy_rng(seed: int) -> np.random.RandomState:
+    """A legacy numpy generator of its own, as the global one is after `np.random.seed(seed)`; for parity with released code."""
+    import numpy as np
+
+    return np.random.RandomState(seed % 2**32)
+
+
 @contextmanager
 def torch_fork(seed: int, purpose: str) -> Iterator[None]:
     """Inside, layers that draw from torch's own generators (dropout, initialisation) draw from (seed, purpose).
