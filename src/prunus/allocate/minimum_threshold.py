@@ -1,13 +1,13 @@
-"""Minimum threshold: one global cut by magnitude that leaves every layer at least a few weights (Gupta et al. 2022, Global MP with MT).
+"""Minimum threshold: one global cut that leaves every layer a few weights (Gupta et al. 2022, Global MP with MT).
 
 Removes: nothing itself; splits a budget over layers by their scores.
 Needs: scores that can be compared across layers.
 Cost: counting passes over the scores (radix), no pooled copy; official adds one partition for each layer.
-Departures: every layer keeps its best `minimum` first, and the rest of the budget goes to the largest scores of all layers. That keeps
- exactly what was asked, equals the plain global cut when no layer is starved, and needs no iteration. The released rule
- (parity="official") rescales per-layer sparsities in a loop that can cycle one ulp below its target: it stops within 1e-12 here, and
- after 1000 rounds. It keeps the k-th smallest weight itself, so each cut drops k - 1. The uninitialised element that the released
- script pools with the weights is left out.
+Departures: every layer keeps its best `minimum` first, and the rest of the budget goes to the largest scores of all
+ layers. That keeps exactly what was asked, equals the plain global cut when no layer is starved, and needs no
+ iteration. The released rule (parity="official") rescales per-layer sparsities in a loop that can cycle one ulp below
+ its target: it stops within 1e-12 here, and after 1000 rounds. It keeps the k-th smallest weight itself, so each cut
+ drops k - 1. The uninitialised element that the released script pools with the weights is left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def minimum_threshold(
 
     Args:
         request: layers, their scores and the total.
-        minimum: least number of weights of a layer, in percent of all weights; smaller layers stay whole. 0 is the plain global cut.
+        minimum: least number of weights of a layer, in percent of all weights; smaller layers stay whole. 0 is the
+            plain global cut.
         parity: official is the released iteration, which misses the total by a few weights.
         sparsity: official only: the exact target; 0 = 1 - total / size.
 
@@ -96,7 +97,8 @@ def vanilla_sparsities(scores: Sequence[np.ndarray], sparsity: float) -> np.ndar
 
 
 def official_sparsities(scores: Sequence[np.ndarray], sparsity: float, minimum: float) -> np.ndarray:
-    """float64 `[g]`: per-layer sparsities of the released iteration, each layer keeping `minimum` percent of all weights.
+    """float64 `[g]`: per-layer sparsities of the released iteration, each layer keeping `minimum` percent of all
+    weights.
 
     Raises:
         BudgetUnreachable: the iteration does not reach the target.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _SHARES = ("accuracy", "top1", "top5", "f1", "auc", "recall", "precision", "agreement", "map", "share", "sparsity")
 _LOWER = ("perplexity", "loss", "error", "macs", "params", "bytes", "rows", "tokens", "ms", "seconds", "mae", "mse")
+_LABELS = {"macs": "MACs", "params": "parameters", "ms": "", "seconds": ""}
 _COUNTS = ("macs", "params", "bytes", "rows", "tokens", "samples", "weights", "flops")
 
 
@@ -91,7 +92,7 @@ def _mean(values: list[float]) -> float:
 
 def mean_interval(values: list[float]) -> tuple[float, float]:
     """95 % t-interval of the mean of two or more values."""
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
     mean = _mean(values)
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
@@ -105,6 +106,12 @@ def better_is(metric: str) -> str:
     if any(word in _LOWER for word in words):
         return "lower"
     return "higher" if any(word in _SHARES for word in words) else ""
+
+
+def label(metric: str) -> str:
+    """A metric's name as people write it: `latency_ms` is latency (its values carry the unit), `macs` are MACs."""
+    words = [_LABELS.get(word, word) for word in metric.split("_")]
+    return " ".join(word for word in words if word) or metric
 
 
 def is_share(metric: str, value: float) -> bool:
@@ -122,10 +129,17 @@ def show(metric: str, value: float) -> str:
     if any(word in _COUNTS for word in words):
         return count(value)
     if "ms" in words:
-        return f"{value:.3g} ms"
+        return f"{_three(value)} ms"
     if "seconds" in words:
-        return f"{value:.3g} s"
+        return f"{_three(value)} s"
     return f"{value:.4g}"
+
+
+def _three(value: float) -> str:
+    """Three significant digits, trailing zeros kept: `2.40`, `24.0`, `240`."""
+    if value == 0:
+        return "0"
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1e3 else f"{value:,.0f}".replace(",", " ")
 
 
 def count(value: float) -> str:

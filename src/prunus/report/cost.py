@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from prunus.core.arms import Arm
 
-SIGNALS, SELECTION, TRAINING, SAMPLES = "signals_s", "selection_s", "training_s", "samples"
+SIGNALS, SELECTION, TRAINING, RECOVERY = "signals_cpu_s", "selection_cpu_s", "training_cpu_s", "recovery_cpu_s"
+SAMPLES = "samples"
+PARTS = (SAMPLES, SIGNALS, SELECTION, TRAINING, RECOVERY)
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class CostRow:
     signals: float | None
     selection: float | None
     training: float | None
+    recovery: float | None
     break_even: float | None
     words: str
 
@@ -30,9 +33,9 @@ def cost_rows(arms: tuple[Arm, ...]) -> tuple[CostRow, ...]:
 
 
 def _row(arm: Arm, full: float | None) -> CostRow:
-    parts = [arm.cost.get(name) for name in (SAMPLES, SIGNALS, SELECTION, TRAINING)]
+    samples, signals, selection, training, recovery = (arm.cost.get(name) for name in PARTS)
     trainings, words = (None, "") if arm.dense else break_even(arm, full)
-    return CostRow(arm.what, arm.budget, *parts, trainings, words)
+    return CostRow(arm.what, arm.budget, samples, signals, selection, training, recovery, trainings, words)
 
 
 def break_even(arm: Arm, full: float | None) -> tuple[float | None, str]:

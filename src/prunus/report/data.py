@@ -145,6 +145,7 @@ class ReportData:
         results: every measured row; arms and intervals are made from them.
         summary: one paragraph in words, or "".
         command: what was typed, word for word.
+        headline: (what, budget) of the arm whose numbers open the page; default: that of the first verdict, else the last pruned arm.
         verdicts: from the paired statistics.
         plans: one for each arm that has one.
         curves, kept, histograms, galleries: what is drawn; a section appears when it has something to show.
@@ -157,6 +158,7 @@ class ReportData:
     results: Results = field(default_factory=Results)
     summary: str = ""
     command: str = ""
+    headline: tuple[str, str] | None = None
     verdicts: tuple[Verdict, ...] = ()
     plans: tuple[PlanRow, ...] = ()
     curves: tuple[Curve, ...] = ()

@@ -1,11 +1,12 @@
-"""N:M: of every M consecutive inputs of an output, the N with the largest scores stay (Mishra et al. 2021). Hardware reads 2:4.
+"""N:M: of every M consecutive inputs of an output, the N with the largest scores stay (Mishra et al. 2021).
 
 Removes: weights.
 Needs: a score `[outputs, inputs]`; for a convolution `taps`, its kernel size, because groups run along input channels.
-Cost: for M up to 16 all pairs are compared, which is faster than any sort; 2:4 on 3.5 million weights takes about 0.01 s.
-Departures: N is what STAYS (NVIDIA's 2:4); Wanda's command line counts what goes. Ragged inputs are refused, or left dense on request;
- the released loop prunes the short last group as it is. Convolutions are grouped along input channels; flattening groups along the
- kernel width first, which no kernel reads.
+Cost: for M up to 16 all pairs are compared, which is faster than any sort; 2:4 on 3.5 million weights takes about
+ 0.01 s.
+Departures: N is what STAYS (NVIDIA's 2:4); Wanda's command line counts what goes. Ragged inputs are refused, or left
+ dense on request; the released loop prunes the short last group as it is. Convolutions are grouped along input
+ channels; flattening groups along the kernel width first, which no kernel reads.
 """
 
 from __future__ import annotations
@@ -67,11 +68,13 @@ def nm_mask(values: np.ndarray, n: int, m: int, *, taps: int = 1, tail: str = "r
     channels = width // taps
     whole = channels - channels % m
     if whole < channels and tail == "refuse":
-        raise BadInput(
-            f"{name or 'this layer'} has {channels} input channels, no multiple of {m}: leave it out, or set tail='dense'"
-        )
-    mask = np.ones((outputs, channels, taps), dtype=bool)
-    groups = values.reshape(outputs, channels, taps)[:, :whole].swapaxes(1, 2).reshape(-1, m)
+        where = name or "this layer"
+        raise BadInput(f"{where} has {channels} input channels, no multiple of {m}: leave it out, or set tail='dense'")
+    by_channel = values.reshape(outputs, channels, taps)
+    groups = (by_channel[:, :whole].swapaxes(1, 2) if taps > 1 or whole < channels else values).reshape(-1, m)
     kept = keep_largest_of_few(groups, n) if m <= FEW else keep_largest(groups, n)
+    if taps == 1 and whole == channels:
+        return kept.reshape(outputs, width)
+    mask = np.ones(by_channel.shape, dtype=bool)
     mask[:, :whole] = kept.reshape(outputs, taps, whole).swapaxes(1, 2)
     return mask.reshape(outputs, width)

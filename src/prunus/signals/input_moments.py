@@ -68,14 +68,14 @@ class Accumulate(Accumulator):
     def _convolution(self, module: Any, sums: _Sums, x: Tensor) -> None:
         if x.dim() == len(module.kernel_size) + 1:
             x = x.unsqueeze(0)
+        if not self._plain:
+            x = x.double()  # a tap may see little but padding: its variance is a small difference of large sums
         if sums.shift is None:
-            sums.shift = (
-                torch.zeros_like(x[0, :, 0]).flatten(1)[:, 0] if self._plain else x.transpose(0, 1).flatten(1).mean(1)
-            )
+            sums.shift = x.new_zeros(x.shape[1]) if self._plain else x.transpose(0, 1).flatten(1).mean(1)
         centred = x if self._plain else x - sums.shift.view(-1, *(1,) * (x.dim() - 2))
-        padding = -sums.shift.double()
-        first = _padded(centred.sum(0).double(), module, padding * len(x))
-        second = _padded(centred.square().sum(0).double(), module, padding.square() * len(x))
+        outside = -sums.shift.double()
+        first = _padded(centred.sum(0, dtype=torch.float64), module, outside * len(x))
+        second = _padded(centred.square().sum(0, dtype=torch.float64), module, outside.square() * len(x))
         one, two, positions = _windows(first, second, module)
         sums.add(one, two, positions * len(x))
 

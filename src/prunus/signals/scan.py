@@ -237,7 +237,7 @@ def check_finite(value: Tensor, name: str, what: str) -> None:
     """Raise NonFinite that names the module."""
     if not bool(torch.isfinite(value).all()):
         raise NonFinite(
-            f"the {what} of module {name!r} is not finite: look at its weights, or at the data of this batch"
+            f"the {what} of module {name!r} is not finite: look at its weights, or at this batch"
         )
 
 

@@ -1,4 +1,4 @@
-"""Images in class sub-folders: `root/dog/0461.jpg`. The id is the path relative to the root; bytes are read when asked for."""
+"""Images in class sub-folders: `root/dog/0461.jpg`. The id is the path relative to the root; bytes are read late."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class FolderRows:
         if self.classes and (columns is None or "label" in columns):
             rows["label"] = [file.relative.split("/")[0] for file in chosen]
         return rows
+
+    def protocols(self) -> tuple[str, ...]:
+        """Of the file system the images are on."""
+        return self.root.protocols()
 
     def select(self, positions: np.ndarray) -> FolderRows:
         return FolderRows(self.root, [self.files[place] for place in positions.tolist()], self.classes)

@@ -11,6 +11,7 @@ import numpy as np
 
 from prunus.core.errors import BadInput, CorruptFile, UnknownName, require
 from prunus.prunables import arrow
+from prunus.sources.held import named_rows
 from prunus.sources.location import Location, readable
 
 CACHE_BYTES = 1 << 30
@@ -48,7 +49,7 @@ class Reader:
         elif set(opened.schema_arrow.names) != set(self.schema.names):
             odd = sorted(set(opened.schema_arrow.names) ^ set(self.schema.names))
             raise BadInput(
-                f"{file.relative} and {self.files[0].relative} differ in columns {odd[:5]}: one dataset, one set of columns"
+                f"{file.relative} and {self.files[0].relative} differ in columns {odd[:5]}: one dataset has one set"
             )
         return opened.metadata
 
@@ -57,7 +58,7 @@ class Reader:
             pq = require("pyarrow.parquet", "data")
             file = self.files[number]
             with readable(file, "parquet file"):
-                handle = file.path if "file" in _protocols(file) else file.fs.open(file.path, "rb")
+                handle = file.path if "file" in file.protocols() else file.fs.open(file.path, "rb")
                 self._open[number] = pq.ParquetFile(handle, page_checksum_verification=True)
         return self._open[number]
 
@@ -91,11 +92,6 @@ class Reader:
         return pa.chunked_array(parts) if parts else pa.chunked_array([], type=self.schema.field(name).type)
 
 
-def _protocols(file: Location) -> tuple[str, ...]:
-    protocol = file.fs.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
 class ParquetRows:
     """The rows of one or several parquet files, all or some."""
 
@@ -124,7 +120,7 @@ class ParquetRows:
         counts = np.zeros(len(reader.files), dtype=np.int64)
         for (file, _), size in zip(reader.groups, np.diff(reader.starts)):
             counts[file] += size
-        parts = [numbered(file.relative, int(count)) for file, count in zip(reader.files, counts)]
+        parts = [named_rows(file.relative, np.arange(count)) for file, count in zip(reader.files, counts)]
         ids = np.concatenate(parts)
         return ids if self._positions is None else ids[self._positions]
 
@@ -181,11 +177,3 @@ class ParquetRows:
     def digest(self, *, verify: bool) -> str:
         text = "\n".join(file.identity(verify=verify) for file in self._reader.files)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def numbered(name: str, count: int) -> np.ndarray:
-    """name:0 .. name:count-1, unicode."""
-    if count == 0:
-        return np.zeros(0, dtype="U1")
-    width = len(name) + 1 + len(str(count - 1))  # numpy would reserve 21 characters for the number
-    return np.char.add(f"{name}:", np.arange(count).astype(np.str_)).astype(f"U{width}")

@@ -1,0 +1,1 @@
+"""The graph: cut any model that can run a forward pass."""

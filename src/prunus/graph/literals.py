@@ -1,0 +1,356 @@
+"""Sizes that the model's code holds as numbers: found by a trial, bound to the graph or reported.
+
+Every group is shrunk on the fake copy and the pass is recorded again. Each operator's output must have the size the
+algebra predicts, and each number it is given must be the one it was given before. Where they differ, an attribute of
+the module (or its config) that holds the old size is bound to the dimension; what no attribute explains is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, leaves, product, resolve, size_of, unify
+from prunus.graph.build import Binding, Graph
+from prunus.graph.record import Fake, Node, Trace
+from prunus.graph.resize import is_standard, place_all, refresh, write_attribute
+from prunus.graph.rules import known
+
+ROUNDS = 400  # trials before giving up; each is one fake pass
+
+
+class _Stop(Exception):
+    """Ends a trial at the first difference."""
+
+
+@dataclass(slots=True)
+class Difference:
+    """The first operator of a trial that did not behave as predicted."""
+
+    index: int
+    node: Node
+    text: str
+
+
+def settle(graph: Graph, model: nn.Module, example: Any, fake: Fake | None) -> None:
+    """Bind or freeze until a pass with every group shrunk behaves as predicted."""
+    if fake is None:
+        _freeze_movements(graph)
+        return
+    trial = Trial(graph, fake)
+    for _ in range(ROUNDS):
+        targets = trial.all_leaves()
+        found = trial.run(targets)
+        if found is None:
+            break
+        for leaf in trial.involved(found, targets):
+            if not leaf.frozen and leaf.bound is None:
+                _settle_family(trial, trial.family(found, leaf))
+    trial.restore()
+
+
+def _settle_family(trial: Trial, family: list[Axis]) -> None:
+    """Shrink one kind of leaf only, and repair or freeze it."""
+    for _ in range(ROUNDS):
+        live = [leaf for leaf in family if not leaf.frozen and leaf.bound is None]
+        found = trial.run(live) if live else None
+        if found is None:
+            return
+        if not (trial.share(found, live) or trial.repair(found, live)):
+            place = found.node.module or "the model"
+            reason = f"{found.node.op} in {place} ({trial.kind(place)}): {found.text}"
+            guilty = trial.involved(found, live)
+            for leaf in {one for part in guilty for one in trial.family(found, part)} or set(live):
+                freeze(leaf, reason)
+
+
+class Trial:
+    """Runs the fake copy with some leaves shrunk."""
+
+    def __init__(self, graph: Graph, fake: Fake) -> None:
+        self.graph = graph
+        self.fake = fake
+        self.shapes = dict(graph.shapes)
+        self.main = graph.main
+        self.modules = dict(fake.model.named_modules())
+        self.ordinals, self.by_place = _ordinals(self.main.trace)
+
+    def all_leaves(self) -> list[Axis]:
+        """Every live leaf of a parameter."""
+        found: dict[Axis, None] = {}
+        for name in self.graph.parameters:
+            for dim in self.graph.tensors[name]:
+                found.update(dict.fromkeys(leaf for leaf in leaves(dim) if leaf.size > 1 and not leaf.frozen))
+        return list(found)
+
+    def sizes(self, targets: list[Axis]) -> dict[Axis, int]:
+        """A smaller size for each leaf, varied so that sizes which must agree are told apart."""
+        return {leaf: leaf.size - 1 - number % max(1, leaf.size // 3) for number, leaf in enumerate(targets)}
+
+    def run(self, targets: list[Axis], forced: dict[Axis, int] | None = None) -> Difference | None:
+        """First difference between prediction and pass, or None; `forced` sizes come on top."""
+        self.current = self.sizes(targets) | (forced or {})
+        self._resize(self.current)
+        trace = Trace()
+        text = ""
+
+        def watch(running: Trace) -> None:
+            nonlocal trace, text
+            trace = running
+            text = self._compare(running)
+            if text:
+                raise _Stop
+
+        try:
+            trace = self.fake.trace(known, watch)
+        except _Stop:
+            return self._difference(len(trace.nodes) - 1, text)
+        except Exception as error:  # whatever the model raises on a smaller size is a finding
+            return self._difference(len(trace.nodes), f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        return None
+
+    def _difference(self, index: int, text: str) -> Difference:
+        nodes = self.main.trace.nodes
+        index = min(index, len(nodes) - 1)
+        return Difference(index, nodes[index], text)
+
+    def _resize(self, sizes: dict[Axis, int]) -> None:
+        graph = self.graph
+
+        def make(name: str, tensor: Tensor) -> Tensor:
+            shape = [size_of(dim, sizes) for dim in graph.tensors[name]]
+            if list(tensor.shape) == shape:
+                return tensor
+            fresh = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+            return nn.Parameter(fresh, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fresh
+
+        with self.fake.mode, torch.no_grad():
+            place_all(self.fake.model, graph, make)
+            refresh(self.fake.model, graph, sizes)
+
+    def restore(self) -> None:
+        """Give the fake copy its original sizes."""
+        self._resize({})
+
+    def _compare(self, running: Trace) -> str:
+        """Difference at the newest node of a running trace, or an empty text."""
+        index = len(running.nodes) - 1
+        node = running.nodes[index]
+        if index >= len(self.main.trace.nodes):
+            return "more operators than before"
+        before = self.main.trace.nodes[index]
+        if before.op != node.op:
+            return f"operator {node.op} ran instead"
+        for old, new in zip(before.outputs, node.outputs):
+            if old is None or new is None:
+                continue
+            expected = tuple(size_of(dim, self.current) for dim in self.main.dims[old])
+            if expected != running.values[new].shape:
+                return f"size {list(running.values[new].shape)} instead of {list(expected)}"
+        return _numbers_differ(before, node)
+
+    def involved(self, found: Difference, targets: list[Axis]) -> list[Axis]:
+        """Shrunk leaves among the dimensions of the node that differed, else all."""
+        pool = set(targets)
+        near: dict[Axis, None] = {}
+        for dim in self._dims(found.node):
+            near.update(dict.fromkeys(leaf for leaf in leaves(dim) if leaf in pool))
+        return list(near) or targets
+
+    def _dims(self, node: Node) -> list[Dim]:
+        values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
+        return [dim for value in values for dim in self.main.dims[value]]
+
+    def kind(self, path: str) -> str:
+        """Class name of a module."""
+        return self.graph.classes.get(path, type(self.fake.model).__name__)
+
+    def siblings(self, found: Difference) -> list[Node]:
+        """The same operator in every module of the same class, the node itself first."""
+        node = found.node
+        ordinal = self.ordinals[found.index]
+        kind = self.kind(node.module)
+        others = [
+            self.by_place[(path, ordinal)]
+            for path in dict.fromkeys(path for path, _ in self.by_place)
+            if path != node.module and self.kind(path) == kind and (path, ordinal) in self.by_place
+        ]
+        return [node, *[other for other in others if other.op == node.op]]
+
+    def family(self, found: Difference, leaf: Axis) -> list[Axis]:
+        """The leaf and those at its place in sibling nodes."""
+        addresses = [number for number, dim in enumerate(_subtrees(self._dims(found.node))) if dim is leaf]
+        family = {leaf: None}
+        for node in self.siblings(found)[1:] if addresses else ():
+            trees = list(_subtrees(self._dims(node)))
+            other = trees[addresses[0]] if addresses[0] < len(trees) else None
+            if isinstance(other, Axis) and not other.frozen:
+                family[other] = None
+        return list(family)
+
+    def share(self, found: Difference, targets: list[Axis]) -> bool:
+        """One attribute that stands for two sizes: tie the two dimensions, if giving them one size helps."""
+        near = set(leaves_of(self._dims(found.node)))
+        pairs = list(self._pairs(found))
+        for first in [pair for pair in pairs if any(leaf in near for leaf, _ in pair)]:
+            chosen = [match for pair in pairs if len(pair) == len(first) for match in pair] + first
+            sizes = self.sizes(targets)
+            after = self.run(targets, {leaf: size_of(other, sizes) for leaf, other in chosen})
+            if after is None or after.index > found.index:
+                for leaf, other in chosen:
+                    unify(leaf, other, "one attribute holds both sizes")
+                return True
+        return False
+
+    def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
+        """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
+        for node in self.siblings(found):
+            for dim in _subtrees(self._dims(node)):
+                for binding in self._bound(node.module):
+                    other = resolve(binding.dim)
+                    if binding.old != dim.size or not _differ(dim, other, self.current):
+                        continue
+                    if isinstance(dim, Axis):
+                        yield [(dim, other)]
+                        continue
+                    pair = list(zip(leaves(dim), leaves(other)))
+                    if [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
+                        yield [(a, b) for a, b in pair if a is not b]
+
+    def _bound(self, path: str) -> list[Binding]:
+        """Bindings whose attribute a module at `path` reads: its own, or one of the config it shares."""
+        config = getattr(self.modules.get(path), "config", None)
+        return [
+            binding
+            for binding in self.graph.bindings
+            if (binding.config and config is not None and self.modules[binding.path].config is config)
+            or (not binding.config and binding.path == path)
+        ]
+
+    def repair(self, found: Difference, targets: list[Axis]) -> bool:
+        """Bind an attribute that holds the old size, if that takes the pass beyond this node."""
+        for attempt in self._attempts(found):
+            self.graph.bindings += attempt
+            after = self.run(targets)
+            if after is None or after.index > found.index:
+                return True
+            del self.graph.bindings[-len(attempt) :]
+            for binding in attempt:
+                write_attribute(self.fake.model, binding, binding.old)
+        return False
+
+    def _attempts(self, found: Difference) -> Iterator[list[Binding]]:
+        path = found.node.module
+        tried: set[tuple[str, str, int | None, bool, int]] = set()
+        trees = list(_subtrees(self._dims(found.node)))
+        while True:
+            for holder in _attributes(self.modules.get(path), path):
+                for number, dim in enumerate(trees):
+                    new = size_of(dim, self.current)
+                    key = (path, holder[0], holder[1], holder[2], new)
+                    if dim.size == holder[3] and new != dim.size and key not in tried:
+                        tried.add(key)
+                        yield self._everywhere(found, path, holder, number, dim)
+            if not path:
+                return
+            path = path.rpartition(".")[0]
+
+    def _everywhere(
+        self, found: Difference, path: str, holder: tuple[str, int | None, bool, int], number: int, dim: Dim
+    ) -> list[Binding]:
+        """The binding, and the same one in every sibling module that holds the same kind of size."""
+        attribute, place, config, old = holder
+        made = [Binding(path, attribute, place, config, old, dim)]
+        up = found.node.module[len(path) :]
+        for node in self.siblings(found)[1:]:
+            other = node.module.removesuffix(up) if up else node.module
+            trees = list(_subtrees(self._dims(node)))
+            if config or number >= len(trees) or (up and not node.module.endswith(up)):
+                continue
+            for entry in _attributes(self.modules.get(other), other):
+                if entry[:3] == holder[:3] and entry[3] == trees[number].size and other != path:
+                    made.append(Binding(other, attribute, place, config, entry[3], trees[number]))
+        return made
+
+
+def _ordinals(trace: Trace) -> tuple[list[int], dict[tuple[str, int], Node]]:
+    counts: dict[str, int] = {}
+    ordinals: list[int] = []
+    places: dict[tuple[str, int], Node] = {}
+    for node in trace.nodes:
+        ordinals.append(counts.get(node.module, 0))
+        places[(node.module, ordinals[-1])] = node
+        counts[node.module] = ordinals[-1] + 1
+    return ordinals, places
+
+
+def _subtrees(dims: list[Dim]) -> Iterator[Dim]:
+    """Every dimension, run of factors, part and leading parts, in a fixed order."""
+    for dim in dims:
+        yield from _subtree(resolve(dim))
+
+
+def _subtree(item: Dim) -> Iterator[Dim]:
+    yield item
+    if isinstance(item, Prod):
+        count = len(item.factors)
+        for first in range(count):
+            for last in range(first + 1, count + 1):
+                if last - first == 1:
+                    yield from _subtree(resolve(item.factors[first]))
+                elif last - first < count:
+                    yield product(item.factors[first:last])
+    elif isinstance(item, Cat) and len(item.parts) <= 8:
+        for position, part in enumerate(item.parts):
+            yield from _subtree(resolve(part))
+            if 0 < position < len(item.parts) - 1:
+                yield concat(item.parts[: position + 1])
+
+
+def _attributes(module: nn.Module | None, path: str) -> Iterator[tuple[str, int | None, bool, int]]:
+    """Whole numbers held by a module or its config: (attribute, place in a sequence, config?, value)."""
+    if module is None or is_standard(module):
+        return
+    config = getattr(module, "config", None)
+    for owner, in_config in ((module, False), (config, True)):
+        for name, item in vars(owner).items() if hasattr(owner, "__dict__") else ():
+            if isinstance(item, int) and not isinstance(item, bool) and item > 1:
+                yield name, None, in_config, item
+            elif isinstance(item, (tuple, list, torch.Size)):
+                for position, entry in enumerate(item):
+                    if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
+                        yield name, position, in_config, entry
+
+
+def leaves_of(dims: list[Dim]) -> list[Axis]:
+    """Every leaf of several dimensions."""
+    return [leaf for dim in dims for leaf in leaves(dim)]
+
+
+def _differ(a: Dim, b: Dim, sizes: dict[Axis, int]) -> bool:
+    return a.size == b.size and size_of(a, sizes) != size_of(b, sizes)
+
+
+def _numbers_differ(before: Node, node: Node) -> str:
+    """Scale factors must not follow the sizes."""
+    if before.op not in ("mul", "div", "add", "sub", "pow", "scaled_dot_product_attention", "mul_", "div_", "full"):
+        return ""
+    old = [item for item in (*before.args, *before.kwargs.values()) if isinstance(item, float)]
+    new = [item for item in (*node.args, *node.kwargs.values()) if isinstance(item, float)]
+    return f"the number {new} instead of {old}" if old != new else ""
+
+
+def _freeze_movements(graph: Graph) -> None:
+    """Models that need data get no trial: what their code may give as a number stays whole."""
+    numbers = ("view", "reshape", "split", "split_with_sizes", "expand", "unflatten", "chunk", "slice", "pad", "narrow")
+    for one in graph.passes:
+        for node in one.trace.nodes:
+            if node.op in numbers:
+                values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
+                for value in values:
+                    for dim in one.dims[value]:
+                        freeze(dim, f"{node.op} in {node.module or 'the model'}: its sizes could not be tried")

@@ -1,0 +1,376 @@
+"""Record one forward pass of any model as a list of operators, without changing the model.
+
+The pass runs on a fake deepcopy (shapes only, no data) under `torch.inference_mode()`, where composite operators
+stay whole. Models that need data in their forward run for real, between a snapshot and a restore of every module.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from prunus.core.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stands for a tensor inside recorded arguments."""
+
+    value: int
+
+
+@dataclass(slots=True)
+class Value:
+    """One tensor of the pass. `kind`: parameter, buffer, input, constant or computed."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kind: str
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Node:
+    """One operator call: `args` and `kwargs` hold `Ref` where tensors were; `module` is the innermost module."""
+
+    op: str
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[int | None, ...]
+    module: str
+
+    def inputs(self) -> list[int]:
+        """Value ids of every tensor argument, in order."""
+        found: list[int] = []
+        _refs((self.args, self.kwargs), found)
+        return found
+
+
+@dataclass(slots=True)
+class Call:
+    """One module call: the tensors that went in and came out, and its range of nodes."""
+
+    path: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...] = ()
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(slots=True)
+class Trace:
+    """A recorded pass."""
+
+    values: list[Value] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    tensors: dict[str, int] = field(default_factory=dict)
+    outputs: list[int] = field(default_factory=list)
+    training: bool = False
+    fake: bool = True
+    failure: tuple[str, str] | None = None
+
+    def seen(self) -> set[str]:
+        """Names of the parameters and buffers that any operator read."""
+        used = {value for node in self.nodes for value in node.inputs()}
+        return {name for name, value in self.tensors.items() if value in used}
+
+
+Watch = Callable[[Trace], None]
+
+
+def _refs(item: Any, found: list[int]) -> None:
+    if isinstance(item, Ref):
+        found.append(item.value)
+    elif isinstance(item, (tuple, list)):
+        for part in cast("list[Any]", item):
+            _refs(part, found)
+    elif isinstance(item, dict):
+        for part in cast("dict[str, Any]", item).values():
+            _refs(part, found)
+
+
+def tensors_in(item: Any, depth: int = 0) -> Iterator[Tensor]:
+    """Tensors of a nested structure of mappings, sequences and dataclasses, in order."""
+    if isinstance(item, Tensor):
+        yield item
+    elif depth > 8:
+        return
+    elif isinstance(item, Mapping):
+        for part in cast("Mapping[Any, Any]", item).values():
+            yield from tensors_in(part, depth + 1)
+    elif isinstance(item, (list, tuple)):
+        for part in cast("list[Any]", item):
+            yield from tensors_in(part, depth + 1)
+
+
+def map_tensors(item: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same nested structure with every tensor replaced by `function(tensor)`."""
+    if isinstance(item, Tensor):
+        return function(item)
+    if isinstance(item, Mapping):
+        return {key: map_tensors(part, function) for key, part in cast("Mapping[Any, Any]", item).items()}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*[map_tensors(part, function) for part in item])
+    if isinstance(item, (list, tuple)):
+        parts = [map_tensors(part, function) for part in cast("list[Any]", item)]
+        return parts if isinstance(item, list) else tuple(parts)
+    return item
+
+
+def run(model: nn.Module, example: Any) -> Any:
+    """`model(example)`: a mapping is passed as keywords, a tuple as positional arguments, all else as one argument.
+
+    Language models are called with `use_cache=False`, so that no cache counts as an output.
+    """
+    if isinstance(example, Mapping) or (hasattr(example, "keys") and hasattr(example, "__getitem__")):
+        keywords = {str(key): example[key] for key in example}
+        return model(**_without_cache(model, keywords))
+    arguments = example if isinstance(example, tuple) else (example,)
+    return model(*arguments, **_without_cache(model, {}))
+
+
+def _without_cache(model: nn.Module, keywords: dict[str, Any]) -> dict[str, Any]:
+    config = getattr(model, "config", None)
+    if config is not None and "use_cache" not in keywords and hasattr(config, "to_dict"):
+        known = inspect.signature(model.forward).parameters
+        if "use_cache" in known:
+            return keywords | {"use_cache": False}
+    return keywords
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter, buffer and plain tensor attribute by qualified name, ties under each of their names."""
+    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    found.update(model.named_buffers(remove_duplicate=False))
+    for path, module in model.named_modules(remove_duplicate=False):
+        for attribute, tensor in vars(module).items():
+            if isinstance(tensor, Tensor):
+                found.setdefault(f"{path}.{attribute}" if path else attribute, tensor)
+    return found
+
+
+class Recorder(TorchDispatchMode):
+    """Appends every operator to a `Trace`; keeps weak references to tensors only."""
+
+    def __init__(self, model: nn.Module, composites: Callable[[str], bool], watch: Watch | None = None) -> None:
+        super().__init__()
+        self._watch = watch
+        self.trace = Trace()
+        self.stack: list[str] = [""]
+        self._known = composites
+        self._ids = WeakTensorKeyDictionary()
+        self._storages: dict[int, list[tuple[StorageWeakRef, int, tuple[int, ...], tuple[int, ...], int]]] = {}
+        parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        for name, tensor in named_tensors(model).items():
+            known = self._ids.get(tensor)
+            if known is None:
+                known = self._add(tensor, "parameter" if name in parameters else "buffer", name)
+            self.trace.tensors[name] = known
+
+    def _add(self, tensor: Tensor, kind: str, name: str = "") -> int:
+        self.trace.values.append(Value(tuple(tensor.shape), tensor.dtype, kind, name))
+        value = len(self.trace.values) - 1
+        self._ids[tensor] = value
+        if tensor.layout == torch.strided:
+            storage = StorageWeakRef(tensor.untyped_storage())
+            entry = (storage, value, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
+            self._storages.setdefault(storage.cdata, []).append(entry)
+        return value
+
+    def value(self, tensor: Tensor, kind: str = "constant") -> int:
+        """Id of a tensor; one made outside the operators is looked up by its memory, else it is a constant."""
+        known = self._ids.get(tensor)
+        if known is not None:
+            return known
+        if tensor.layout == torch.strided:
+            place = (tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
+            for storage, value, *rest in self._storages.get(tensor.untyped_storage()._cdata, []):
+                if tuple(rest) == place and not storage.expired():
+                    self._ids[tensor] = value
+                    return value
+        return self._add(tensor, kind)
+
+    def _freeze(self, item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return Ref(self.value(item))
+        if isinstance(item, (list, tuple)):
+            return tuple(self._freeze(part) for part in cast("list[Any]", item))
+        return item
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        op = func._schema.name.split("::")[1]
+        if func.namespace == "prim":
+            return func(*args, **kwargs)
+        if not self._known(op) and func._can_decompose():
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        frozen = tuple(self._freeze(item) for item in args)
+        named = {key: self._freeze(item) for key, item in kwargs.items()}
+        node = Node(op, func, frozen, named, (), self.stack[-1])
+        self.trace.failure = (op, self.stack[-1])
+        result = func(*args, **kwargs)
+        self.trace.failure = None
+        outs = cast("list[Any]", list(result) if isinstance(result, (list, tuple)) else [result])
+        node.outputs = tuple(self.value(out, "computed") if isinstance(out, Tensor) else None for out in outs)
+        self.trace.nodes.append(node)
+        if self._watch is not None:
+            self._watch(self.trace)
+        return result
+
+
+@contextmanager
+def _watched(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Hooks that tell the recorder which module is running; removed afterwards."""
+    handles: list[Any] = []
+    open_calls: list[Call] = []
+
+    def enter(path: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            recorder.stack.append(path)
+            inputs = tuple(recorder.value(tensor) for tensor in tensors_in((args, kwargs)))
+            open_calls.append(Call(path, inputs, first=len(recorder.trace.nodes)))
+
+        return hook
+
+    def leave(_module: nn.Module, _args: Any, output: Any) -> None:
+        recorder.stack.pop()
+        call = open_calls.pop()
+        call.outputs = tuple(recorder.value(tensor) for tensor in tensors_in(output))
+        call.last = len(recorder.trace.nodes)
+        recorder.trace.calls.append(call)
+
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(path), with_kwargs=True))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Multi-head attention without its fused fast path, which would hide the operators."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def trace_forward(
+    model: nn.Module, example: Any, composites: Callable[[str], bool], watch: Watch | None = None
+) -> Trace:
+    """Record `run(model, example)` on this very model (fake or real); raises what the model or `watch` raises."""
+    recorder = Recorder(model, composites, watch)
+    for tensor in tensors_in(example):
+        recorder.value(tensor, "input")
+    recorder.trace.training = model.training
+    with torch.inference_mode(), _plain_attention(), _watched(model, recorder), recorder:
+        try:
+            result = run(model, example)
+        except Exception as error:
+            place = recorder.trace.failure or ("python code", recorder.stack[-1])
+            error.add_note(f"operator {place[0]} in module {place[1] or '(top)'}")
+            error.__dict__["prunus_trace"] = recorder.trace
+            raise
+    recorder.trace.outputs = [recorder.value(tensor, "constant") for tensor in tensors_in(result)]
+    return recorder.trace
+
+
+@dataclass(slots=True)
+class Fake:
+    """A fake deepcopy of a model (shapes, no data) with its fake example inputs."""
+
+    mode: FakeTensorMode
+    model: nn.Module
+    example: Any
+
+    def trace(self, composites: Callable[[str], bool], watch: Watch | None = None) -> Trace:
+        """Record a pass of the fake model."""
+        with self.mode:
+            return trace_forward(self.model, self.example, composites, watch)
+
+
+def fake_copy(model: nn.Module, example: Any) -> Fake:
+    """Deepcopy a model to fake tensors: no data is copied."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with FakeCopyMode(mode):
+        twin = copy.deepcopy(model)
+    inputs = map_tensors(example, lambda tensor: mode.from_tensor(tensor.detach()))
+    return Fake(mode, twin, inputs)
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Restore every module's attributes, buffers and mode after the block, whatever the forward did to them."""
+    saved = [(module, _snapshot(module)) for module in model.modules()]
+    buffers = [(tensor, tensor.detach().clone()) for tensor in model.buffers()]
+    try:
+        yield
+    finally:
+        for module, before in saved:
+            _restore(module, before)
+        with torch.no_grad():
+            for tensor, data in buffers:
+                if not torch.equal(tensor, data):
+                    tensor.copy_(data)
+
+
+def _snapshot(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    return {
+        key: (item, copy.copy(item) if isinstance(item, (dict, list, set)) else item)
+        for key, item in vars(module).items()
+    }
+
+
+def _restore(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> None:
+    vars(module).clear()
+    for key, (item, content) in before.items():
+        if item is not content:
+            item.clear()
+            item.extend(content) if isinstance(item, list) else item.update(content)
+        vars(module)[key] = item
+
+
+def record(model: nn.Module, example: Any, composites: Callable[[str], bool]) -> tuple[Trace, Fake | None]:
+    """The evaluation pass of a model and, where it could run without data, its fake copy.
+
+    Raises `BadInput` with the model's own error and its place when the forward fails on these inputs.
+    """
+    try:
+        fake = fake_copy(model, example)
+        fake.model.eval()
+        return fake.trace(composites), fake
+    except Exception:  # any failure here only means that this model needs real data
+        pass
+    with untouched(model):
+        model.eval()
+        try:
+            trace = trace_forward(model, example, composites)
+        except Exception as error:
+            notes = "; ".join(getattr(error, "__notes__", []))
+            raise BadInput(
+                f"the model's forward failed on the example inputs: {type(error).__name__}: {error} ({notes}). "
+                "Give the inputs the model is called with: a tensor, a tuple of arguments or a dict of keywords."
+            ) from error
+    trace.fake = False
+    return trace, None

@@ -1,0 +1,254 @@
+"""ModelPrunable: any model that runs a forward pass, as channels (and heads), weights or layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunus.core.edits import Bypass
+from prunus.core.errors import BadInput, FingerprintMismatch
+from prunus.core.fingerprint import fingerprint_model
+from prunus.core.plan import Plan
+from prunus.core.prunable import Group, Slot
+from prunus.graph.axes import leaves, mask_of
+from prunus.graph.build import Graph, build
+from prunus.graph.chains import Chain, chain_groups, chains, remove_layers
+from prunus.graph.count import Counter
+from prunus.graph.cut import cut
+from prunus.graph.example import describe, restore
+from prunus.graph.mask import mask as masked
+from prunus.graph.members import reading_axis, writing_axis
+from prunus.graph.record import named_tensors
+from prunus.prunables.edits import add_parts, set_weights
+
+Mode = Literal["cut", "mask"]
+
+
+class ModelPrunable:
+    """A model with its graph. Nothing is recorded before it is needed.
+
+    Args:
+        model: left as it is.
+        example: what the model is called with: a tensor, a tuple of arguments or a dict of keywords. Only its shapes
+            matter, unless the forward needs data. Without one, a plan's own description is used.
+        step: the adapter of a batch, handed through to signals.
+    """
+
+    def __init__(self, model: nn.Module, example: Any = None, step: Any = None) -> None:
+        self.model = model
+        self.example = example
+        self.step = step
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The recorded graph. Raises `BadInput` without an example input, or if the forward fails on it."""
+        if self.example is None:
+            raise BadInput("the graph of a model needs an example input: ModelPrunable(model, example)")
+        return build(self.model, self.example)
+
+    @cached_property
+    def counter(self) -> Counter:
+        """Parameters and MACs as a function of kept sizes."""
+        return Counter(self.graph)
+
+    @cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        """Chains of removable blocks."""
+        return chains(self.model, self.graph)
+
+    @property
+    def fixed(self) -> dict[str, np.ndarray]:
+        """Chain -> positions of blocks that must stay, int64."""
+        return {chain.path: chain.fixed for chain in self.chains}
+
+    def describe(self) -> Any:
+        """JSON of the example input, for `Plan.provenance["example"]`: `plan.apply(model)` needs nothing else then."""
+        return describe(self.example)
+
+    def groups(self, unit: str | None = None) -> tuple[Group, ...]:
+        """Groups of channels (default), weights or layers."""
+        if unit in (None, "channels"):
+            return self.graph.groups
+        if unit == "weights":
+            return weight_groups(self.model, self.graph if self.example is not None else None)
+        if unit == "layers":
+            return chain_groups(self.model, self.graph)
+        raise BadInput(f"a model is pruned by channels, weights or layers here, not by {unit}")
+
+    def count(self, sizes: Mapping[str, int] | None = None) -> dict[str, float]:
+        """params, macs and channels with the given kept sizes by group name; milliseconds."""
+        counts = self.counter.count(sizes)
+        chosen = dict(sizes or {})
+        channels = sum(chosen.get(group.name, group.size) for group in self.graph.groups)
+        return {"params": float(counts.params), "macs": float(counts.macs), "channels": float(channels)}
+
+    def cost(self, plan: Plan | None = None) -> dict[str, float]:
+        """params, macs (if there is an example input), weights; under a plan its own units too."""
+        if plan is None or plan.unit == "channels":
+            if self.example is None:
+                return {"params": float(_params(self.model))}
+            return self.count({name: kept.count for name, kept in plan.groups.items()} if plan else None)
+        if plan.unit == "weights":
+            stays = float(sum(kept.count for kept in plan.groups.values()))
+            return {"params": float(_params(self.model)), "weights": stays}
+        small = self.apply(plan)
+        cost = {"params": float(_params(small)), "layers": float(sum(kept.count for kept in plan.groups.values()))}
+        return cost if self.example is None else cost | {"macs": ModelPrunable(small, self.example).count()["macs"]}
+
+    def fingerprint(self) -> str:
+        """Architecture and state."""
+        return fingerprint_model(self.model)
+
+    def apply(self, plan: Plan, *, mode: Mode = "cut", inplace: bool = False) -> nn.Module:
+        """The model with only what stays: smaller (`cut`), or with zeros (`mask`, and always for weights).
+
+        Raises `FingerprintMismatch` if the plan was made for another model.
+        """
+        if plan.fingerprint and plan.fingerprint != self.fingerprint():
+            raise FingerprintMismatch(
+                "the plan was made for another model: architecture or weights differ. "
+                "Give the dense model the plan was made from, or rewrite the plan with plan.after(parent)"
+            )
+        if plan.unit == "weights":
+            return self._apply_weights(plan, inplace)
+        if plan.unit == "layers":
+            return self._apply_layers(plan, inplace)
+        if plan.unit != "channels":
+            raise BadInput(f"a plan over {plan.unit} cannot be applied to a model here")
+        return self._apply_channels(plan, mode, inplace)
+
+    def _apply_channels(self, plan: Plan, mode: Mode, inplace: bool) -> nn.Module:
+        graph = self._graph_for(plan)
+        keep = {name: kept.index() for name, kept in plan.groups.items()}
+        model = self.model
+        if plan.edits and not inplace:
+            model = copy.deepcopy(model)
+        set_weights(model, plan.edits)
+        consume = inplace or bool(plan.edits)
+        small = (cut if mode == "cut" else masked)(model, graph, keep, inplace=consume)
+        masks = graph.masks(keep)
+
+        def kept(module: str, side: str) -> np.ndarray | None:
+            name = f"{module}.weight"
+            axis = writing_axis(graph, name) if side == "out" else reading_axis(graph, name)
+            if mode == "mask" or axis is None:
+                return None
+            return np.flatnonzero(mask_of(graph.tensors[name][axis], masks))
+
+        add_parts(small, plan.edits, kept)
+        return small
+
+    def _graph_for(self, plan: Plan) -> Graph:
+        if self.example is None:
+            text = plan.provenance.get("example")
+            if text is None:
+                raise BadInput("this plan does not say what its model is called with: use ModelPrunable(model, example)")
+            self.example = restore(text)
+        return self.graph
+
+    def _apply_weights(self, plan: Plan, inplace: bool) -> nn.Module:
+        model = self.model if inplace else copy.deepcopy(self.model)
+        set_weights(model, plan.edits)
+        tensors = named_tensors(model)
+        with torch.no_grad():
+            for name, kept in plan.groups.items():
+                weight = tensors.get(name)
+                if weight is None or weight.numel() != kept.size:
+                    raise BadInput(f"the plan keeps {kept.size} weights of {name!r}, which this model does not have")
+                weight.mul_(dense_mask(model, name, kept.mask()).to(weight))
+        add_parts(model, plan.edits, lambda module, side: None)
+        return model
+
+    def _apply_layers(self, plan: Plan, inplace: bool) -> nn.Module:
+        self._graph_for(plan)
+        known = self.chains
+        model = self.model if inplace else copy.deepcopy(self.model)
+        set_weights(model, plan.edits)
+        keep = {name: kept.index() for name, kept in plan.groups.items()}
+        remove_layers(model, known, keep)
+        gone = {edit.module for edit in plan.edits if isinstance(edit, Bypass)}
+        unknown = gone - {child for chain in known for child in chain.children}
+        if unknown:
+            raise BadInput(f"{sorted(unknown)[0]} is no block of a chain, so it cannot be bypassed")
+        return model
+
+    def check(self) -> dict[str, Any]:
+        """What can be pruned: groups and sizes, prunable share, frozen axes by reason, unseen parameters."""
+        graph = self.graph
+        reasons: dict[str, list[str]] = {}
+        for (name, axis), reason in graph.frozen.items():
+            reasons.setdefault(reason, []).append(f"{name}:{axis}")
+        counts = self.counter.count()
+        return {
+            "params": counts.params,
+            "macs": counts.macs,
+            "groups": [
+                {"group": one.name, "size": one.size, "members": len(one.slots), "cost": one.cost, "tag": one.tag}
+                for one in graph.groups
+            ],
+            "layers": [{"chain": one.path, "blocks": len(one.children)} for one in self.chains],
+            "prunable_share": prunable_share(graph),
+            "frozen": [{"reason": reason, "axes": axes} for reason, axes in sorted(reasons.items())],
+            "unseen": list(graph.unseen),
+            "recorded": "shapes only" if graph.fake else "with data",
+            "notes": list(graph.notes),
+        }
+
+
+def prunable_share(graph: Graph) -> float:
+    """Share of the parameter elements that have at least one axis in a group."""
+    free = set(graph.axes.values())
+    total = part = 0
+    for name, canonical in graph.parameters.items():
+        if name == canonical:
+            size = int(np.prod(graph.shapes[name]))
+            total += size
+            part += size if any(leaf in free for dim in graph.tensors[name] for leaf in leaves(dim)) else 0
+    return part / total if total else 0.0
+
+
+def _params(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def is_matrix(module: nn.Module) -> bool:
+    """Convolutions, linear layers and linear layers stored as [in, out]."""
+    stored = isinstance(getattr(module, "nf", None), int) and getattr(module, "weight", torch.empty(0)).dim() == 2
+    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or stored
+
+
+def transposed(module: nn.Module) -> bool:
+    """True if the weight is stored as [in, out]."""
+    return not isinstance(module, nn.Linear) and isinstance(getattr(module, "nf", None), int)
+
+
+def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, ...]:
+    """One group per weight matrix, unit weights; ids run over `[outputs, inputs * taps]` row by row. Ties once."""
+    made: list[Group] = []
+    seen: list[Tensor] = []
+    for path, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if not is_matrix(module) or not isinstance(weight, Tensor) or any(weight is other for other in seen):
+            continue
+        seen.append(weight)
+        name = f"{path}.weight" if path else "weight"
+        axis = 1 if transposed(module) or getattr(module, "transposed", False) else 0
+        slot = Slot(name, axis, "writer", np.arange(weight.shape[axis], dtype=np.int64)[:, None])
+        made.append(Group(name, "weights", weight.numel(), (slot,), 1.0, type(module).__name__))
+    return tuple(made)
+
+
+def dense_mask(model: nn.Module, name: str, kept: np.ndarray) -> Tensor:
+    """A mask over `[outputs, inputs * taps]` in the shape of the stored weight."""
+    module = model.get_submodule(name.rpartition(".")[0])
+    weight = named_tensors(model)[name]
+    if transposed(module) or getattr(module, "transposed", False):
+        turned = weight.transpose(0, 1)
+        return torch.from_numpy(kept.reshape(turned.shape)).transpose(0, 1)
+    return torch.from_numpy(kept.reshape(weight.shape))
