@@ -13,7 +13,6 @@ import copy
 import math
 import multiprocessing
 import time
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -23,9 +22,9 @@ from torch import nn
 
 from prunus.core.errors import BadInput, ResourceError
 from prunus.core.registry import measure
+from prunus.measure.inputs import first_inputs
 from prunus.measure.measured import Measured
 from prunus.measure.stats import ratio_interval
-from prunus.train.ordered import ordered
 from prunus.train.step import to_device
 
 REPEATS = 20
@@ -65,7 +64,7 @@ def latency(
     """
     if mode == "fresh" and repeats < REPEATS:
         raise BadInput(f"fresh timings need {REPEATS} repeats or more, not {repeats}; mode='quick' takes fewer")
-    inputs = _inputs(data, batch)
+    inputs = first_inputs(data, batch)
     models = [model] if dense is None else [model, dense]
     run = _fresh if mode == "fresh" else _quick
     times = run(models, inputs, max(1, repeats), max(1, processes), threads, warmup, timeout)
@@ -101,19 +100,6 @@ def _spread(values: np.ndarray) -> tuple[float, float] | None:
     low, high = math.floor(values.size / 2 - half), math.ceil(values.size / 2 + half)
     ordered_values = np.sort(values)
     return float(ordered_values[max(low, 0)]), float(ordered_values[min(high, values.size - 1)])
-
-
-def _inputs(data: Any, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of the forward pass, from the first batch."""
-    found = next(iter(ordered(data, batch)), None)
-    if found is None:
-        raise BadInput("there are no rows to time on")
-    if isinstance(found, Mapping):
-        return (), {k: v for k, v in found.items() if k not in ("ids", "labels")}
-    if isinstance(found, torch.Tensor):
-        return (found,), {}
-    x = found[-2] if len(found) in (2, 3) else found[0]
-    return (tuple(x) if isinstance(x, (tuple, list)) else (x,)), {}
 
 
 def _time(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> float:

@@ -35,6 +35,8 @@ class TokenStream:
             transformers LLaVA model.
     """
 
+    unit = "tokens"
+
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.encoder: Encoder = find_encoder(model)
