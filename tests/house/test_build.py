@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
+
+import pytest
 
 from house.source import ROOT
 
@@ -23,6 +26,14 @@ def test_every_target_people_are_told_of_exists():
     for path in told:
         named = set(re.findall(r"(?:^|`|\$ |; |then )make ([a-z]+)", path.read_text("utf-8"), flags=re.MULTILINE))
         assert named <= targets, f"{path.name} names {sorted(named - targets)}"
+
+
+@pytest.mark.parametrize("target", ["help", "demo", "test", "check", "bench", "docs", "models"])
+def test_make_knows_what_to_do(target):
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", target], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_ci_does_nothing_the_readme_does_not_say():

@@ -38,6 +38,7 @@ ROOMS = (
 UNIT_ROOMS = ROOMS[:9]
 ENTRY_POINTS = "prunus.methods"
 INJECTED = ("rng", "probe", "fit")
+PLAIN = {"int", "float", "bool", "str", "Literal", "tuple", "None"}  # types that a flag or a recipe key can carry
 F = TypeVar("F", bound=Callable[..., Any] | type)
 
 
@@ -231,7 +232,7 @@ def _options(node: ast.FunctionDef | ast.ClassDef) -> tuple[Option, ...]:
     helps = _args_help((ast.get_docstring(function) or "") + "\n" + (ast.get_docstring(node) or ""))
     options: list[Option] = []
     for arg, default in zip(function.args.kwonlyargs, function.args.kw_defaults):
-        if arg.arg in INJECTED or default is None:
+        if arg.arg in INJECTED or default is None or not _plain(arg.annotation):
             continue
         try:
             value = ast.literal_eval(default)
@@ -240,6 +241,13 @@ def _options(node: ast.FunctionDef | ast.ClassDef) -> tuple[Option, ...]:
         kind = ast.unparse(arg.annotation) if arg.annotation else type(value).__name__
         options.append(Option(arg.arg, kind, value, helps.get(arg.arg, "")))
     return tuple(options)
+
+
+def _plain(annotation: ast.expr | None) -> bool:
+    """Whether a person can type the value; callables, models and the like are for Python callers only."""
+    if annotation is None:
+        return True
+    return {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} <= PLAIN
 
 
 def _args_help(doc: str) -> dict[str, str]:

@@ -154,6 +154,7 @@ def _curve(curve: Curve, name: str) -> dict[str, Any]:
     )
     caption = "; ".join(filter(None, [view.direction(curve.metric), "bands are 95 % intervals", *_knee(curve)]))
     title = f"{label(curve.metric)} against {label(curve.quantity or 'units')} kept"
+    title = title[:1].upper() + title[1:]
     drawing = curve_chart(curve, name)
     return {
         "title": title,
