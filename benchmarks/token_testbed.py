@@ -89,7 +89,12 @@ def compare(model: nn.Module, bed: Bed, keeps: list[int], seeds: int) -> Iterato
     canvases, alone = bed.canvas.place(x, torch_rng(0, "test canvas"))
     data, front, stream = (canvases, y), foreground(alone, PATCH), TokenStream(model)
     dense, share = rows_of(model, data, front)
-    yield {"rule": "dense", "accuracy": round(dense.mean(), 4), "interval": _interval(dense), "digit_patches": round(share, 3)}
+    yield {
+        "rule": "dense",
+        "accuracy": round(dense.mean(), 4),
+        "interval": _interval(dense),
+        "digit_patches": round(share, 3),
+    }
     lines, gaps = [], []
     for place in bed.places:
         for keep in keeps:

@@ -45,7 +45,7 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     model = MODELS[name]().eval()
     for parameter_name, parameter in model.named_parameters():
-        if "q" in parameter_name and parameter.dim() == 2 or "in_proj" in parameter_name and parameter.dim() == 2:
+        if ("q" in parameter_name and parameter.dim() == 2) or ("in_proj" in parameter_name and parameter.dim() == 2):
             nn.init.normal_(parameter, std=0.3)  # flat attention would make every score a near-tie
     return model
 
@@ -133,7 +133,7 @@ def test_results_do_not_depend_on_the_batch():
         torch.testing.assert_close(torch.cat([logits(pruned, x[None]) for x in images(4)]), whole, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rule, count", [("fastervlm", 5), ("random", 3), ("received", 8)])
+@pytest.mark.parametrize(("rule", "count"), [("fastervlm", 5), ("random", 3), ("received", 8)])
 def test_macs_fall_by_the_formula(rule, count):
     model = build("timm")
     for block in model.blocks:
@@ -173,7 +173,8 @@ def test_policy_and_ranks_are_in_the_plan():
     assert plan.keep("blocks.1:tokens").tolist() == [0, 1, 2, 3]
     policy = policy_of(plan)
     assert (policy.rule, policy.count, policy.seed, policy.options) == ("tokens/feature_norm", 4, 3, {"lowest": True})
-    assert plan.planned["tokens"] == 4 and plan.dense["tokens"] == 16
+    assert plan.planned["tokens"] == 4
+    assert plan.dense["tokens"] == 16
     assert stream.plan("feature_norm", "25% tokens", at=1, seed=3, lowest=True).hash() == plan.hash()
     assert stream.plan("feature_norm", "25% tokens", at=1, seed=4, lowest=True).hash() != plan.hash()
 

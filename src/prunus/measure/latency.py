@@ -50,6 +50,7 @@ def latency(
     Args:
         data: rows, of which the first batch is used, or a ready batch in a list.
         step: not read: only the model's own forward pass is timed.
+        dense: the model before pruning, timed in turns with this one.
         batch: rows in the batch.
         repeats: timed runs of each model, 20 or more in fresh mode.
         processes: how many times each model is started anew; the runs are spread over them.
@@ -72,7 +73,13 @@ def latency(
 
 
 def _report(times: np.ndarray, mode: str, threads: int, batch: int) -> Measured:
-    facts: dict[str, Any] = {"timing": mode, "threads": threads, "batch": batch, "repeats": times.shape[1], "device": "cpu"}
+    facts: dict[str, Any] = {
+        "timing": mode,
+        "threads": threads,
+        "batch": batch,
+        "repeats": times.shape[1],
+        "device": "cpu",
+    }
     ms = 1000 * times
     out: dict[str, tuple[float, tuple[float, float] | None]] = {"ms": (float(np.median(ms[0])), _spread(ms[0]))}
     if len(ms) == 2:
@@ -167,7 +174,9 @@ class _Worker:
         try:
             self.process.start()
         except (AttributeError, TypeError, RuntimeError) as error:
-            raise BadInput(f"{type(model).__name__} can't be sent to another process ({error}); use mode='quick'") from error
+            raise BadInput(
+                f"{type(model).__name__} can't be sent to another process ({error}); use mode='quick'"
+            ) from error
         other.close()
 
     def answer(self) -> float:

@@ -25,6 +25,7 @@ def macs(model: nn.Module, data: Any, *, step: Any = None, batch: int = 1) -> Me
     """`macs` of one row.
 
     Args:
+        step: not read.
         batch: rows in the recorded pass; the count is divided by it.
     """
     args, keywords = first_inputs(data, batch)

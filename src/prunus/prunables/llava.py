@@ -42,7 +42,11 @@ def prune_prompt(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
         return batch
     gate = _gate(model)
     core = _image_model(model)
-    settings = {name: batch.pop(name) for name in ("vision_feature_layer", "vision_feature_select_strategy") if batch.get(name) is not None}
+    settings = {
+        name: batch.pop(name)
+        for name in ("vision_feature_layer", "vision_feature_select_strategy")
+        if batch.get(name) is not None
+    }
     outputs = core.get_image_features(pixel_values=batch.pop("pixel_values"), return_dict=True, **settings)
     batch["mm_encoder_outputs"] = {"image": outputs}
     whole = settings.get("vision_feature_select_strategy", core.config.vision_feature_select_strategy) == "full"
@@ -72,7 +76,9 @@ def _kept(gate: TokenGate, features: Any, leading: int) -> tuple[Tensor, int]:
     """Positions `[images, leading + T]` of the kept features, and how many an image had."""
     kept = gate.kept
     if kept is None or kept.shape[0] != len(features) or features[0].shape[0] != leading + kept.shape[1]:
-        raise BadInput("the image features do not come from the gated block: vision_feature_layer was changed after the plan")
+        raise BadInput(
+            "the image features do not come from the gated block: vision_feature_layer was changed after the plan"
+        )
     if leading:
         head = torch.arange(leading, device=kept.device).expand(kept.shape[0], leading)
         kept = torch.cat([head, kept + leading], 1)
@@ -113,7 +119,9 @@ def _with_prompt(batch: dict[str, Any], prompt: Prompt, positions: str) -> dict[
     return batch
 
 
-def _rewrite(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]] | None:
+def _rewrite(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[()], dict[str, Any]] | None:
     """Before a forward pass: encode, prune, rewrite."""
     bound = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
     call = {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}

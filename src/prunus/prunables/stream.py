@@ -46,7 +46,9 @@ class TokenStream:
         if unit not in (None, "tokens"):
             raise UnknownName("unit of a token stream", unit, ("tokens",))
         cost = self.token_macs(0)
-        return tuple(Group(name + SUFFIX, "tokens", self.encoder.tokens, cost=float(cost)) for name in self.encoder.blocks)
+        return tuple(
+            Group(name + SUFFIX, "tokens", self.encoder.tokens, cost=float(cost)) for name in self.encoder.blocks
+        )
 
     def place(self, at: str | int | None) -> str:
         """The block a plan names.
@@ -58,7 +60,9 @@ class TokenStream:
         encoder = self.encoder
         if at is None or at == "vision.output":
             if encoder.feature_block is None:
-                raise BadInput(f"say behind which of the {len(encoder.blocks)} blocks tokens go: at=0 .. at={len(encoder.blocks) - 1}")
+                raise BadInput(
+                    f"say behind which of the {len(encoder.blocks)} blocks tokens go: at=0 .. at={len(encoder.blocks) - 1}"
+                )
             return encoder.blocks[encoder.feature_block]
         if isinstance(at, int) or at.lstrip("-").isdigit():
             index = int(at)
@@ -172,7 +176,9 @@ class TokenStream:
     def fingerprint(self) -> str:
         """Of the encoder's shape: blocks, widths, tokens, leading tokens. A policy does not depend on weights."""
         parts = [repr(self.encoder)]
-        parts += [f"{name}{tuple(p.shape)}" for name, p in self.model.get_submodule(self.encoder.root).named_parameters()]
+        parts += [
+            f"{name}{tuple(p.shape)}" for name, p in self.model.get_submodule(self.encoder.root).named_parameters()
+        ]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
