@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from prunus.core.rng import torch_rng
 from prunus.measure.predict import predict
 from prunus.measure.stats import over_rows, verdicts, wilson
+from prunus.prunables.downsample import downsampled
 from prunus.prunables.stream import TokenStream
 from prunus.tokens.gate import gates
 from prunus.tokens.select import keep_mask
@@ -95,6 +96,16 @@ def compare(model: nn.Module, bed: Bed, keeps: list[int], seeds: int) -> Iterato
         "interval": _interval(dense),
         "digit_patches": round(share, 3),
     }
+    for keep in keeps:
+        small, tokens = downsampled(model, keep)
+        correct, _ = rows_of(small, data, front)
+        line = {
+            "rule": "downsample",
+            "keep": tokens,
+            "accuracy": round(correct.mean(), 4),
+            "interval": _interval(correct),
+        }
+        yield {**line, "note": "smaller images, no training"}
     lines, gaps = [], []
     for place in bed.places:
         for keep in keeps:

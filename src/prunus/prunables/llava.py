@@ -21,7 +21,11 @@ from prunus.tokens.splice import Prompt, resize_images
 
 def attach_prompt(model: nn.Module, gate: TokenGate) -> None:
     """Let the model take prompts written for N tokens per image, in plain forward passes."""
-    _image_model(model)
+    if hasattr(_image_model(model), "image_newline"):
+        raise BadInput(
+            f"{type(model).__name__} packs whole patch grids with newline tokens, which needs all patches of every tile; prune its "
+            "tiles with tokens.anyres.kept_tokens and tokens.splice"
+        )
     model.register_forward_pre_hook(_rewrite, with_kwargs=True)
 
 
@@ -47,12 +51,24 @@ def prune_prompt(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("vision_feature_layer", "vision_feature_select_strategy")
         if batch.get(name) is not None
     }
-    outputs = core.get_image_features(pixel_values=batch.pop("pixel_values"), return_dict=True, **settings)
+    outputs = _features(core, batch.pop("pixel_values"), settings)
     batch["mm_encoder_outputs"] = {"image": outputs}
     whole = settings.get("vision_feature_select_strategy", core.config.vision_feature_select_strategy) == "full"
     kept, span = _kept(gate, outputs.pooler_output, gate.prefix if whole else 0)
     prompt = _shrunk(batch, core.config.image_token_id, kept, span, gate.policy.positions)
     return batch if prompt is None else _with_prompt(batch, prompt, gate.policy.positions)
+
+
+def _features(core: Any, pixels: Tensor, settings: dict[str, Any]) -> Any:
+    try:
+        return core.get_image_features(pixel_values=pixels, return_dict=True, **settings)
+    except (RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"{type(core).__name__} could not encode the pruned images ({error}); models that merge neighbouring patches before "
+            "the projector need all of them"
+        ) from error
 
 
 def _gate(model: nn.Module) -> TokenGate:
