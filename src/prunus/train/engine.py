@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunus.core.errors import BadInput, IdMismatch, NonFinite
 from prunus.core.rng import torch_rng
 from prunus.train.checkpoint import State, load_checkpoint, save_checkpoint
+from prunus.train.distillation import mixed
 from prunus.train.feed import Feed
 from prunus.train.masks import Masks
 from prunus.train.optim import Curve
@@ -287,11 +287,7 @@ class Run:
             raise BadInput(
                 f"the teacher gives logits {given}, the student {list(result.logits.shape)}: they must agree"
             )
-        heat = self.temperature
-        p, q = F.log_softmax(target.float() / heat, -1), F.log_softmax(result.logits.float() / heat, -1)
-        divergence = F.kl_div(q, p, reduction="none", log_target=True).sum(-1)
-        soft = heat**2 * (divergence.flatten(1).mean(1) if divergence.dim() > 1 else divergence)
-        return soft if result.loss is None else (1 - self.distill) * result.loss + self.distill * soft
+        return mixed(result.loss, result.logits, target, alpha=self.distill, temperature=self.temperature)
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
