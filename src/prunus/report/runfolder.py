@@ -12,8 +12,8 @@ from prunus.core.arms import arms
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.results import Results
-from prunus.report import build, markdown, page, text, view
-from prunus.report.data import KeptBars, PlanRow, ReportData, Verdict
+from prunus.report import build, markdown, page, text, verdicts, view
+from prunus.report.data import KeptBars, PlanRow, ReportData
 
 FORMS = {
     "html": ("report.html", page.render),
@@ -27,7 +27,6 @@ def read(
     *,
     title: str = "",
     command: str = "",
-    verdicts: Iterable[Verdict] = (),
     notes: Iterable[str] = (),
 ) -> ReportData:
     """Everything a run folder holds, as a ReportData.
@@ -36,7 +35,6 @@ def read(
         folder: with `metrics/*.jsonl`, `env.json` and `arms/<arm>/<budget>/<seed>/plan/`.
         title: default the folder's name.
         command: what was typed.
-        verdicts: of the paired statistics over the same rows.
         notes: sentences for the end of the report.
 
     Raises:
@@ -52,7 +50,7 @@ def read(
         title=title or folder.name,
         results=results,
         command=command,
-        verdicts=tuple(verdicts),
+        verdicts=verdicts.over_arms(results),
         plans=tuple(row for row, _ in plans.values()),
         curves=build.curves(results),
         notes=tuple(notes),
