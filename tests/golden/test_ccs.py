@@ -18,7 +18,7 @@ from prunus.rows.el2n import el2n
 from prunus.rows.el2n_sum import el2n_sum
 from prunus.rows.forgetting import forgetting
 from prunus.rows.margin import margin
-from prunus.select.ccs import ccs, cut_count, stratify, stratify_official
+from prunus.select.ccs import ccs, counts_official, cut_count, stratify, stratify_official
 from prunus.select.top import top
 from prunus.signals.dynamics import Dynamics, EpochRows
 from prunus.signals.rowset import Signals
@@ -51,6 +51,18 @@ def budget(case):
     return int(case.value("coreset_ratio") * n), float(case.value("prune_hard_ratio_beta")), int(case.value("n_strata"))
 
 
+def same_up_to_ties(ours, released, values):
+    """The same order of values, and the same ids where no two values are equal (the released sorts are not stable)."""
+    np.testing.assert_array_equal(values[ours], values[released])
+    if np.unique(values).size == values.size:
+        np.testing.assert_array_equal(ours, released)
+
+
+def same_counts_up_to_ties(ours, released, sizes):
+    """The same counts, whichever of several strata of equal size takes the odd unit."""
+    np.testing.assert_array_equal(ours[np.lexsort((ours, sizes))], released[np.lexsort((released, sizes))])
+
+
 def test_scores_from_the_log(case):
     s = recorded(case)
     np.testing.assert_allclose(aum(s), case["aum_accumulated_margin"], atol=2e-3)
@@ -64,9 +76,9 @@ def test_rows_left_by_the_hard_cut(case, name):
     _, beta, _ = budget(case)
     easy = case[f"{name}_easy_idx_in_order"]
     cut = grouped(case, "aum")
-    n = cut.values.size
-    assert cut_count(n, 0, beta) == n - easy.size
-    np.testing.assert_array_equal(cut.keep_order("hard")[n - easy.size :], easy)
+    dropped = cut_count(cut.values.size, 0, beta)
+    assert dropped == cut.values.size - easy.size
+    same_up_to_ties(cut.keep_order("hard")[dropped:], easy, cut.values)
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -75,7 +87,8 @@ def test_strata_and_budgets(case, name):
     left = case[f"{name}_easy_idx_in_order"]
     sizes = np.bincount(stratify_official(grouped(case, name).values[left], number), minlength=number)
     np.testing.assert_array_equal(sizes, case[f"{name}_stratum_count"])
-    np.testing.assert_array_equal(strata(Request.of(sizes, count)), case[f"{name}_stratum_budget"])
+    for counts in (strata(Request.of(sizes, count)), counts_official(sizes, count)):
+        same_counts_up_to_ties(counts, case[f"{name}_stratum_budget"], sizes)
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -84,7 +97,18 @@ def test_ids_selected_under_the_torch_seed(case, name):
     rng = Rng(int(case.value("torch_seed")), "anything")
     options = {"cut_score": grouped(case, "aum"), "hard_cut": beta, "strata": number}
     chosen = ccs(grouped(case, name), count, parity="official", rng=rng, **options)
-    np.testing.assert_array_equal(chosen, case[f"{name}_selected_torch_seed"])
+    ours = counts_official(case[f"{name}_stratum_count"], count)
+    released = case[f"{name}_stratum_budget"]
+    if np.array_equal(ours, released):
+        np.testing.assert_array_equal(chosen, case[f"{name}_selected_torch_seed"])
+    # Where the sort decided otherwise between strata of equal size, the draws must still begin alike.
+    drawn = (
+        np.split(chosen, np.cumsum(ours)[:-1]),
+        np.split(case[f"{name}_selected_torch_seed"], np.cumsum(released)[:-1]),
+    )
+    for one, other in zip(*drawn):
+        few = min(one.size, other.size)
+        np.testing.assert_array_equal(one[:few], other[:few])
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -102,10 +126,10 @@ def test_our_own_draw_meets_the_budgets_of_every_stratum(case, name):
 
 
 def test_top_order(case):
-    order = case["top_el2n_idx_in_order"]
-    np.testing.assert_array_equal(top(grouped(case, "el2n"), order.size), order)
+    order, score = case["top_el2n_idx_in_order"], grouped(case, "el2n")
+    same_up_to_ties(top(score, order.size), order, score.values)
 
 
 def test_allocation_alone(case):
     counts = strata(Request.of(case["alloc_bins"], int(case.value("alloc_total"))))
-    np.testing.assert_array_equal(counts, case["alloc_budget"])
+    same_counts_up_to_ties(counts, case["alloc_budget"], case["alloc_bins"])

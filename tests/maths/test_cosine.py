@@ -1,4 +1,4 @@
-"""Turn of hidden states: range, invariance, padding, zero vectors."""
+"""Cosines of hidden states: range, invariance, zero vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunus.core.errors import BadInput
-from prunus.maths.cosine import mean_turn, turn
+from prunus.maths.cosine import angle, cosine
 
 
 @given(seed=st.integers(0, 100), scale=st.floats(1e-2, 1e2))
@@ -18,29 +18,20 @@ from prunus.maths.cosine import mean_turn, turn
 def test_range_and_scale(seed, scale):
     generator = torch.Generator().manual_seed(seed)
     before, after = torch.randn(2, 3, 4, 6, generator=generator)
-    values = turn(before, after)
-    assert 0 <= values.min() <= values.max() <= 2
-    torch.testing.assert_close(turn(scale * before, after / scale), values, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(torch.cos(math.pi * turn(before, after, angular=True)), 1 - values)
+    values = cosine(before, after)
+    assert -1 <= values.min() <= values.max() <= 1
+    torch.testing.assert_close(cosine(scale * before, after / scale), values, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(torch.cos(math.pi * angle(values)).float(), values)
 
 
-def test_identity_turns_nothing():
+def test_identity_zero_and_half_precision():
     x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
-    assert turn(x, x).abs().max() < 1e-12
-    assert turn(x, -x).min() == pytest.approx(2)
+    torch.testing.assert_close(cosine(x, 3 * x), torch.ones(2, 3))
+    torch.testing.assert_close(cosine(x, -x), -torch.ones(2, 3))
+    assert cosine(torch.zeros(1, 3), torch.ones(1, 3)).item() == 0.5
+    assert cosine(x.bfloat16(), x.bfloat16()).dtype == torch.float32
 
 
-def test_padding_does_not_count():
-    generator = torch.Generator().manual_seed(1)
-    before, after = torch.randn(2, 2, 5, 4, generator=generator)
-    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]])
-    mean, tokens = mean_turn(before, after, mask)
-    before[mask == 0], after[mask == 0] = 7.0, -3.0
-    assert mean_turn(before, after, mask) == (pytest.approx(mean), 7)
-    assert tokens == 7
-
-
-def test_zero_vectors_count_half_and_shapes_must_agree():
-    assert turn(torch.zeros(1, 3), torch.ones(1, 3)).item() == 0.5
+def test_shapes_must_agree():
     with pytest.raises(BadInput, match="shapes"):
-        turn(torch.ones(2, 3), torch.ones(3, 3))
+        cosine(torch.ones(2, 3), torch.ones(3, 3))

@@ -20,6 +20,7 @@ from prunus.core import files
 from prunus.core.environment import environment
 from prunus.core.errors import BadInput, BudgetUnreachable, PrunusError, ResourceError, StageFailed
 from prunus.core.lock import RunLock
+from prunus.core.results import Results
 from prunus.core.store import Store
 from prunus.recipe import parse
 from prunus.run import Graph, Node, RunReport, recipe_run, run_recipe
@@ -99,6 +100,8 @@ def test_rows_carry_their_place_and_cost(tmp_path: Path) -> None:
     }
     assert {r["seed"] for r in rows} == {0, 1}
     loss = next(r for r in rows if r["what"] == "loss")
+    read = Results.read(sorted(tmp_path.glob("tiny-*/metrics/*.jsonl")))
+    assert sorted(row.value for row in read.rows) == sorted(r["value"] for r in rows)
     assert loss["method"] == "rows/loss"
     assert {"signals_cpu_s", "selection_cpu_s", "training_cpu_s"} == loss["cost"].keys()
 
@@ -142,7 +145,7 @@ def test_flipped_bit_is_found(tmp_path: Path, whole: dict[str, bytes]) -> None:
             r"plan of loss at 30% rows.* failed: 30% rows can't be met; nearest.*2 rows",
         ),
         ("train:error", StageFailed, 1, r"training of dense.* failed: RuntimeError: a bug in the stage .*run again"),
-        ("data:memory", PrunusError, None, "data main failed"),
+        ("data:memory", ResourceError, 5, "data main failed: out of memory"),
     ],
 )
 def test_failed_stage(
@@ -152,13 +155,13 @@ def test_failed_stage(
     jobs: int,
     trap: str,
     kind: type[PrunusError],
-    code: int | None,
+    code: int,
     message: str,
 ) -> None:
     monkeypatch.setenv("TINY_TRAP", trap)
     with pytest.raises(kind, match=message) as caught:
         run(tmp_path, jobs=jobs)
-    assert code is None or caught.value.exit_code == code
+    assert caught.value.exit_code == code
     monkeypatch.delenv("TINY_TRAP")
     assert results(run(tmp_path).folder) == whole
 

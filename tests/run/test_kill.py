@@ -125,6 +125,7 @@ def test_keyboard_interrupt_is_clean(tmp_path: Path, whole: dict[str, bytes]) ->
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=10)
     assert b"KeyboardInterrupt" in errors
+    assert b"run the same command to go on" in errors
     assert not any(alive(pid) for pid in workers)
     folder = next(tmp_path.glob("tiny-*"))
     assert not (folder / ".lock").exists()

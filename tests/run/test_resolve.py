@@ -20,6 +20,8 @@ KNOWN = {
     "aum": Facts("criterion", ("margin",)),
     "l1": Facts("criterion", ("weight",)),
     "taylor": Facts("criterion", ("weight", "grad")),
+    "flap": Facts("criterion", ("weight", "input_var"), defaults={"compensate": "mean_bias"}),
+    "mean_bias": Facts("compensator", ("input_mean",)),
     "random": Facts("criterion", random=True),
     "rs2": Facts("dynamic", random=True),
     "wanda": Facts("criterion", ("weight", "input_norm")),
@@ -85,6 +87,13 @@ def test_data_free_criteria_need_no_pass() -> None:
     assert stages(graph([{"prune": {"method": "l1", "budget": "50% macs"}}], model=GIVEN))["signals"] == 0
     compensated = {"prune": {"method": "l1", "budget": "50% macs", "compensate": "joint_ls"}}
     assert of(graph([compensated], model=GIVEN), "signals")[0].params["need"] == ["covariance"]
+
+
+def test_what_a_method_is_combined_with_by_itself_is_measured_too() -> None:
+    arm = {"method": "flap", "budget": "50% macs"}
+    own = of(graph([{"prune": arm}], model=GIVEN), "signals")[0].params["need"]
+    none = of(graph([{"prune": arm | {"compensate": "none"}}], model=GIVEN), "signals")[0].params["need"]
+    assert (own, none) == (["input_mean", "input_var"], ["input_var"])
 
 
 def test_dynamic_rows_are_chosen_while_training() -> None:

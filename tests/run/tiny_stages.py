@@ -147,7 +147,7 @@ def facts(unit: str, name: str) -> Facts:
 
 RECIPE = {
     "run": {"name": "tiny", "seeds": [0, 1]},
-    "data": {"source": "synthetic:blobs"},
+    "data": {"source": "sklearn:blobs"},
     "model": {"source": "prunus:logistic"},
     "train": {"epochs": 1},
     "controls": {"rows": ["random"]},

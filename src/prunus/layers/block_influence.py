@@ -20,13 +20,14 @@ from prunus.core.errors import NonFinite
 from prunus.core.registry import criterion
 
 
-@criterion(unit="layers", needs=("block_influence",), sense="keep", pin="first", card="shortgpt")
+@criterion(
+    unit="layers", needs=("block_influence", "block_angle", "block_tokens"), sense="keep", pin="first", card="shortgpt"
+)
 def block_influence(layer: Any, *, angular: bool = False, parity: Literal["paper", "official"] = "paper") -> Tensor:
     """Mean turn of the hidden state in one block.
 
     Args:
-        layer: `.block_influence`, the mean of 1 - cos over tokens; angular: `.block_angle`, the mean angle; official:
-            `.block_tokens` too.
+        layer: `.block_influence` and `.block_angle`, means over tokens, and `.block_tokens`, how many.
         angular: the angle over pi instead of 1 - cos.
         parity: official gives the sum over tokens instead of the mean.
 
@@ -37,6 +38,6 @@ def block_influence(layer: Any, *, angular: bool = False, parity: Literal["paper
     total = torch.as_tensor(value, dtype=torch.float64)
     if not torch.isfinite(total):
         raise NonFinite(
-            f"block {getattr(layer, 'name', '')} has influence {float(total)}: it saw no real token, or NaN activations"
+            f"block {getattr(layer, 'name', '')} has influence {float(total)}: NaN activations, or no token"
         )
     return total * float(layer.block_tokens) if parity == "official" else total

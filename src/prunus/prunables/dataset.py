@@ -45,7 +45,7 @@ class Dataset:
         classes: class names by label number, where known.
         reads: how often rows were handed out, shared with everything cut from this dataset.
         backing: where the rows are, for readers of raw columns.
-        inputs: columns that become x; label: the one that becomes y; text: the one that holds text.
+        inputs: columns that become x; label, text, id_column: those that become y, hold text, hold ids.
         uncached: why signals of these rows can't be kept in the store, or None.
         quarantined: ids of unreadable rows that were left out when the data were opened.
     """
@@ -103,6 +103,7 @@ class Dataset:
         self.by = by
         self.quarantined: tuple[Any, ...] = ()
         self.inputs, self.label = columns.input_columns(self.backing, x, label, text)
+        self.id_column = ids if isinstance(ids, str) else None
         self.ids = columns.row_ids(self.backing, ids, self.name)
         self._order: np.ndarray | None = None
         self._fingerprint: str | None = None

@@ -39,8 +39,12 @@ class Table:
         return arrow.plain(arrow.column_values(arrow.nested(self._table, name)))
 
     def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Columns:
+        return arrow.table_columns(self.table(positions, columns))
+
+    def table(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Any:
+        """These rows as an Arrow table."""
         table = self._table if columns is None else self._table.select(list(columns))
-        return arrow.table_columns(table.take(positions))
+        return table.take(positions)
 
     def select(self, positions: np.ndarray) -> Table:
         kind = library(self._data)
@@ -92,7 +96,10 @@ def _to_arrow(data: Any) -> Any:
         return data.to_arrow()
     if kind == "pandas":
         return pa.Table.from_pandas(data, preserve_index=False)
-    return data if kind == "pyarrow" else pa.Table.from_pylist(data)
+    if kind == "pyarrow":
+        return data
+    names = list(dict.fromkeys(name for row in data for name in row))  # from_pylist would look at the first row only
+    return pa.table({name: [row.get(name) for row in data] for name in names})
 
 
 class HuggingFace:
@@ -119,15 +126,17 @@ class HuggingFace:
         return arrow.plain(arrow.column_values(arrow.nested(table, name)))
 
     def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Columns:
-        data = self._data if columns is None else self._data.select_columns(list(columns))
-        if (data.format or {}).get("type") is None:
-            found = arrow.table_columns(data.with_format("arrow")[positions.tolist()])
+        if (self._data.format or {}).get("type") is None:
+            found = arrow.table_columns(self.table(positions, columns))
             return {name: _with_bytes(values) for name, values in found.items()}
-        found = data[positions.tolist()]
-        return {
-            name: stacked(list(values)) if not hasattr(values, "shape") else values
-            for name, values in dict(found).items()
-        }
+        data = self._data if columns is None else self._data.select_columns(list(columns))
+        given = dict(data[positions.tolist()])
+        return {name: values if hasattr(values, "shape") else stacked(list(values)) for name, values in given.items()}
+
+    def table(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Any:
+        """These rows as an Arrow table, past the user's own format."""
+        data = self._data if columns is None else self._data.select_columns(list(columns))
+        return data.with_format("arrow")[positions.tolist()]
 
     def select(self, positions: np.ndarray) -> HuggingFace:
         return HuggingFace(self._data.select(positions))

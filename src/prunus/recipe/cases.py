@@ -80,15 +80,14 @@ def cases(recipe: Recipe) -> tuple[Case, ...]:
     names = [(case.arm, case.budget) for case in tried]
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise BadInput(f"two arms are called {doubled[0]!r} at {doubled[1]!r}: give one of them a name")
-    dense = dict.fromkeys(itertools.chain.from_iterable(_dense(recipe, case) for case in tried))
+    dense = dict.fromkeys(itertools.chain.from_iterable(_dense(case) for case in tried))
     shared = {_content(case) for case in tried}
     controls: dict[str, Case] = {}
     for arm in recipe.arms:
-        for case in _of_arm(recipe, arm):
-            for control in _controls(recipe, arm, case):
-                if _content(control) not in shared:
-                    controls.setdefault(_content(control), control)
-    return (*_distinct(recipe, list(dense)), *tried, *controls.values())
+        for control in itertools.chain.from_iterable(_controls(recipe, arm, case) for case in _of_arm(recipe, arm)):
+            if _content(control) not in shared:
+                controls.setdefault(_content(control), control)
+    return (*_distinct(list(dense)), *tried, *controls.values())
 
 
 def _content(case: Case) -> str:
@@ -143,7 +142,7 @@ def _choices(table: PruneTable) -> Iterator[Step]:
         yield Step(budget="", **dict(zip(SWEPT, chosen)), **plain)
 
 
-def _dense(recipe: Recipe, case: Case) -> Iterator[Case]:
+def _dense(case: Case) -> Iterator[Case]:
     """What the case is compared with: nothing removed, with the same training, and with the same recovery."""
     bare = replace(case, arm="dense", budget="", steps=(), signals="", recover="", control=False, like=None)
     yield bare
@@ -151,7 +150,7 @@ def _dense(recipe: Recipe, case: Case) -> Iterator[Case]:
         yield replace(bare, arm="dense, recovered", recover=case.recover)
 
 
-def _distinct(recipe: Recipe, dense: list[Case]) -> list[Case]:
+def _distinct(dense: list[Case]) -> list[Case]:
     """Name dense cases by what tells them apart."""
     named: list[Case] = []
     for case in dense:

@@ -11,8 +11,7 @@ from prunus.core.budget import Budget
 from prunus.core.prunable import UNITS
 
 NAMED = ("data", "model", "train", "signals", "recover", "measure")
-SCHEMES = ("arrays", "csv", "gguf", "hf", "images", "jsonl", "npz", "package", "parquet", "prunus", "safetensors")
-SCHEMES += ("sklearn", "synthetic", "text", "timm", "torchvision", "transformers")
+SCHEMES = ("datasets", "gguf", "package", "prunus", "sklearn", "timm", "torchvision", "transformers")
 SIMPLE_RULES = {
     "rows": ("random", "random_balanced", "rs2"),
     "weights": ("random", "magnitude"),
@@ -85,32 +84,35 @@ class RoleTable(Table):
 
 
 class DataTable(Table):
-    """`[data]`: a source as `kind:place` or a path below PRUNUS_DATA, its columns, and the roles fit, val, test."""
+    """`[data]`: what `open_data` takes (relative paths lie below PRUNUS_DATA), and the roles fit, val, test.
+
+    `window` and `tokenizer` cut text into rows of so many tokens; `transform` names one that ships with prunus.
+    """
 
     source: str
     id: str = ""
-    input: str = ""
     label: str = ""
-    classes: int | None = None
+    image: str = ""
+    text: str = ""
+    x: Names = ()
+    split: str = ""
     size: Positive | None = None
-    pool: Positive | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    normalise: str | tuple[tuple[float, ...], tuple[float, ...]] = ""
+    mode: Literal["RGB", "L"] = "RGB"
     window: Positive | None = None
     tokenizer: str = ""
-    transform: str = ""
-    balanced: bool = False
-    noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    transform: OneChoice | None = None
     fit: RoleTable = RoleTable()
     val: RoleTable = RoleTable(share=0.1)
     test: RoleTable | None = None
 
 
 class ModelTable(Table):
-    """`[model]`: a constructor, options for it, and a file of weights (none: new weights from the seed)."""
+    """`[model]`: what `open_model` takes; `options` go to the constructor. Without weights: new ones from the seed."""
 
     source: str
     weights: str = ""
+    classes: Positive | None = None
     options: dict[str, Value] = {}
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
 
@@ -118,18 +120,16 @@ class ModelTable(Table):
 class TrainTable(Table):
     """`[train]`: the training that judges rows, or makes the model; `equal` says what subsets get equally."""
 
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Positive | None = None
     steps: Positive | None = None
     equal: Literal["steps", "epochs"] = "steps"
     batch: Positive = 128
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
+    nesterov: bool = True
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    schedule: Literal["constant", "cosine", "step", "onecycle", "linear"] = "cosine"
-    milestones: tuple[float, ...] = ()
-    gamma: float = 0.1
+    schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
     augment: Names = ()
     loss: str = "cross_entropy"
@@ -145,7 +145,7 @@ class SignalsTable(Table):
     """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training."""
 
     train: str = ""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Positive | None = None
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list), Field(min_length=1)] = (0,)
     limit: Positive | None = None
     batch: Positive = 128
@@ -156,15 +156,15 @@ class RecoverTable(Table):
     """`[recover]`: what follows a cut, in the order listed."""
 
     how: Choices
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Positive | None = None
     steps: Positive | None = None
     limit: Positive | None = None
     batch: Positive = 128
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    schedule: Literal["constant", "cosine", "step", "onecycle", "linear"] = "cosine"
+    schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
     augment: Names = ()
 
 

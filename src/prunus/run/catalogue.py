@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from prunus.core import registry
 from prunus.core.registry import Method
@@ -21,11 +21,13 @@ class Facts:
         kind: criterion, selector, solver, search, dynamic or schedule; selector, allocator, compensator.
         needs: names of signals.
         random: whether it takes a generator, so that its result depends on the seed.
+        defaults: what it is combined with unless the recipe says otherwise: select, compensate.
     """
 
     kind: str
     needs: tuple[str, ...] = ()
     random: bool = False
+    defaults: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 MethodFacts = Callable[[str, str], Facts]
@@ -45,7 +47,8 @@ def method_facts(unit: str, name: str) -> Facts:
         method = registry.find(name, kind=KIND_OF[unit])
     else:
         method = registry.find(name, unit=unit, kind=REMOVES)
-    return Facts(method.kind, method.needs, takes(method, "rng"))
+    defaults = {part: str(method.facts[part]) for part in ("select", "compensate") if method.facts.get(part)}
+    return Facts(method.kind, method.needs, takes(method, "rng"), defaults)
 
 
 def takes(method: Method, name: str) -> bool:

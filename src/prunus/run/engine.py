@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from prunus.core.errors import CorruptFile, PrunusError, StageFailed
 from prunus.core.store import Entry, Store
 from prunus.run.progress import RunProgress
 from prunus.run.stage import Graph, node_key, stage_named, stage_table
-from prunus.run.worker import Worker, rebuilt, run_job
+from prunus.run.worker import Worker, rebuilt, run_job, told
 
 POLL = 0.5
 Call = Callable[[Mapping[str, Any]], float]
@@ -187,15 +187,14 @@ class Maker:
         try:
             call()
         except Exception as error:
-            known = isinstance(error, PrunusError)
-            what = str(error) if known else f"{type(error).__name__}: {error}"
+            kind, what = told(error)
             where = f"what it printed is in {self.logs}; " if self.logs.exists() else ""
             message = f"{self._name(node_id)} failed: {what} ({where}run again to go on from here)"
-            raise rebuilt(type(error).__name__ if known else "StageFailed", message) from error
+            raise rebuilt(kind, message) from error
 
 
 @contextmanager
-def _pool(jobs: int, logs: Path, threads: int) -> Iterator[tuple[ThreadPoolExecutor, Call]]:
+def _pool(jobs: int, logs: Path, threads: int) -> Generator[tuple[ThreadPoolExecutor, Call]]:
     """Threads that each hold a child process; all children are ended when the block is left, however it is left."""
     workers: list[Worker] = []
     mine, lock, closing = threading.local(), threading.Lock(), threading.Event()

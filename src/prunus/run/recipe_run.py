@@ -23,7 +23,7 @@ from prunus.run.progress import RunProgress, duration
 from prunus.run.resolve import resolve
 from prunus.run.stage import Estimate, Graph, stage_table
 
-STAGES = "prunus.stages:STAGES"
+STAGES = "prunus.run.stages:STAGES"
 SPENT_ON = {"signals": "signals", "score": "selection", "plan": "selection", "train": "training", "recover": "recovery"}
 
 
@@ -105,7 +105,11 @@ def run_recipe(
             reused = len(work.entries)
             _link_all(folder, work)
             done = partial(_done, folder, work)
-            Maker(work, folder.path / "logs", bar, done, lock.check).make(jobs)
+            try:
+                Maker(work, folder.path / "logs", bar, done, lock.check).make(jobs)
+            except KeyboardInterrupt:
+                bar.say(f"stopped; what is done is kept in {store.root}: run the same command to go on")
+                raise
         rows = collect(work)
         folder.rewrite(rows)
         made = _report(folder, recipe, stages)

@@ -30,12 +30,12 @@ from prunus.core import files
 from prunus.core.errors import BadInput
 from prunus.recipe.cases import DATA_UNITS, Case, Step, cases
 from prunus.recipe.schema import Recipe
-from prunus.run.catalogue import MethodFacts, method_facts
+from prunus.run.catalogue import Facts, MethodFacts, method_facts
 from prunus.run.folder import safe_name
 from prunus.run.stage import Graph, Node, Tag
 
 COMBINED = ("select", "allocate", "compensate")
-GIVEN = {"weight", "bias", "labels", "ids"}  # what the data and the model hold themselves: no pass needed
+GIVEN = {"weight", "bias", "labels", "ids", "scores"}  # what the data and the model hold themselves: no pass needed
 
 
 def resolve(recipe: Recipe, facts: MethodFacts = method_facts) -> Graph:
@@ -138,8 +138,7 @@ class _Builder:
                 raise BadInput(f"{case.label}: only one method can choose rows while training")
             state.dynamic = step
             return
-        parts = [(kind, c.name) for kind in COMBINED if (c := getattr(step, kind)) is not None and c.name != "none"]
-        combined = [self.facts(kind, name) for kind, name in parts]
+        combined = self.combined(step, method)
         needs = {name for part in (method, *combined) for name in part.needs} - GIVEN
         signals = self.signals(case, step, seed, data, state, needs)
         given = {"data": data, "signals": signals}
@@ -157,6 +156,12 @@ class _Builder:
         else:
             inputs = {"model": state.model, "plan": plan}
             state.cut, state.model = plan, self.node("apply", f"cut of {label}", inputs, unit=step.unit, mode="cut")
+
+    def combined(self, step: Step, method: Facts) -> list[Facts]:
+        """Facts of the selector, allocator and compensator: those of the recipe, else the method's own."""
+        given = {part: choice.name for part in COMBINED if (choice := getattr(step, part)) is not None}
+        chosen = {**method.defaults, **given}
+        return [self.facts(part, name) for part, name in sorted(chosen.items()) if name != "none"]
 
     def score(self, step: Step, given: Mapping[str, str], seed: int) -> str:
         """The score, where one is kept: tokens are scored while the model runs, weights while the plan is made."""

@@ -78,11 +78,18 @@ def _answer(line: str) -> dict[str, Any]:
         with suppress(OSError):  # the disk that holds the log may be the one that is full
             traceback.print_exc()
             sys.stderr.flush()
-        message = str(error) if isinstance(error, PrunusError) else f"{type(error).__name__}: {error}"
-        if isinstance(error, MemoryError):
-            return {"error": "ResourceError", "message": f"out of memory: {error or 'no more to be had'}"}
-        return {"error": type(error).__name__, "message": message}
+        kind, message = told(error)
+        return {"error": kind, "message": message}
     return {"error": ""}
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """(class name in core/errors.py, message) of whatever a stage raised."""
+    if isinstance(error, PrunusError):
+        return type(error).__name__, str(error)
+    if isinstance(error, MemoryError):
+        return "ResourceError", f"out of memory: {error or 'nothing more to be had'}; use fewer rows or --jobs 1"
+    return "StageFailed", f"{type(error).__name__}: {error}"
 
 
 class Worker:

@@ -2,7 +2,7 @@
 
 Taken at the layer's raw output by hooks: a model's own hidden_states end after the final norm, which falsifies the last
 layer. Row-wise cosine, no T x T product. A zero vector counts as 0.5, as in the released code, whose sum over tokens
-includes padding; ours is a mean without it.
+includes padding; ours is a mean without it. block_angle: the mean of arccos(cos) / pi. block_tokens: how many counted.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
+from prunus.maths.cosine import angle, cosine
 from prunus.signals.scan import Accumulator, check_finite, row_chunks
 
-PROVIDES = ("block_influence",)
+PROVIDES = ("block_influence", "block_angle", "block_tokens")
 LEVEL = "modules"
 VERSION = 1
-MEMORY = "8 * layers"
+MEMORY = "24 * layers"
 
 
 class Accumulate(Accumulator):
@@ -30,6 +31,7 @@ class Accumulate(Accumulator):
         names = self.scan.options.get("layers") or layer_names(self.scan.model)
         modules = dict(self.scan.model.named_modules())
         self._sums = {str(name): 0.0 for name in names}
+        self._angles = dict.fromkeys(self._sums, 0.0)
         self._counts = dict.fromkeys(self._sums, 0)
         for name in self._sums:
             self.scan.after(modules[name], self._hook(name))
@@ -49,26 +51,25 @@ class Accumulate(Accumulator):
             before, after = before.flatten(1, 2), after.flatten(1, 2)
         for (x, start), (y, _) in zip(row_chunks(before, self.scan.rows), row_chunks(after, self.scan.rows)):
             part = _part(self.scan.mask, start, x)
-            distance = 1 - cosine(_flat(x, part), _flat(y, part))
-            check_finite(distance, name, "output")
-            self._sums[name] += float(distance.sum(dtype=torch.float64))
-            self._counts[name] += distance.numel()
+            alike = cosine(_flat(x, part), _flat(y, part))
+            check_finite(alike, name, "output")
+            self._sums[name] += float((1 - alike).sum(dtype=torch.float64))
+            if "block_angle" in self.wanted:
+                self._angles[name] += float(angle(alike).sum(dtype=torch.float64))
+            self._counts[name] += alike.numel()
 
     def finish(self) -> dict[str, dict[str, Tensor]]:
-        """A float64 number for each layer that keeps the shape of its input."""
-        return {
-            name: {"block_influence": torch.tensor(total / self._counts[name], dtype=torch.float64)}
-            for name, total in self._sums.items()
-            if self._counts[name]
+        """Float64 numbers for each layer that keeps the shape of its input."""
+        return {name: self._fields(name) for name, count in self._counts.items() if count}
+
+    def _fields(self, name: str) -> dict[str, Tensor]:
+        count = self._counts[name]
+        found = {
+            "block_influence": self._sums[name] / count,
+            "block_angle": self._angles[name] / count,
+            "block_tokens": float(count),
         }
-
-
-def cosine(x: Tensor, y: Tensor) -> Tensor:
-    """Cosine of each row, float32 `[N]`; 0.5 where a vector is zero (1 - cos is then 0.5 too)."""
-    x, y = (z.float() if z.dtype.itemsize < 4 else z for z in (x, y))
-    norms = x.norm(dim=-1) * y.norm(dim=-1)
-    dot = torch.linalg.vecdot(x, y)
-    return torch.where(norms == 0, torch.full_like(dot, 0.5), dot / norms)
+        return {key: torch.tensor(value, dtype=torch.float64) for key, value in found.items() if key in self.wanted}
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:

@@ -60,6 +60,10 @@ class FolderRows:
             rows["label"] = [file.relative.split("/")[0] for file in chosen]
         return rows
 
+    def protocols(self) -> tuple[str, ...]:
+        """Of the file system the images are on."""
+        return self.root.protocols()
+
     def select(self, positions: np.ndarray) -> FolderRows:
         return FolderRows(self.root, [self.files[place] for place in positions.tolist()], self.classes)
 

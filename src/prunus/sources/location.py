@@ -31,6 +31,11 @@ class Location:
         """Lower case, with the dot."""
         return PurePosixPath(self.path).suffix.lower()
 
+    def protocols(self) -> tuple[str, ...]:
+        """Names of the file system; "file" is among them for a local disk."""
+        protocol = self.fs.protocol
+        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
     def is_folder(self) -> bool:
         return bool(self.fs.isdir(self.path))
 

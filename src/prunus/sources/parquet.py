@@ -58,7 +58,7 @@ class Reader:
             pq = require("pyarrow.parquet", "data")
             file = self.files[number]
             with readable(file, "parquet file"):
-                handle = file.path if "file" in _protocols(file) else file.fs.open(file.path, "rb")
+                handle = file.path if "file" in file.protocols() else file.fs.open(file.path, "rb")
                 self._open[number] = pq.ParquetFile(handle, page_checksum_verification=True)
         return self._open[number]
 
@@ -90,11 +90,6 @@ class Reader:
                 table = self._file(file).read_row_group(place, columns=[name], use_threads=False)
             parts += arrow.nested(table, name).chunks
         return pa.chunked_array(parts) if parts else pa.chunked_array([], type=self.schema.field(name).type)
-
-
-def _protocols(file: Location) -> tuple[str, ...]:
-    protocol = file.fs.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 class ParquetRows:

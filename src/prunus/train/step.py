@@ -105,17 +105,18 @@ def transformers_step(model: nn.Module, batch: Mapping[str, Any]) -> Step:
     """
     inputs = {name: value for name, value in batch.items() if name not in ("ids", "labels")}
     config = getattr(model, "config", None)
-    kind = str(getattr(model, "loss_type", "") or "")
+    seq2seq = bool(getattr(config, "is_encoder_decoder", False))
+    causal = not seq2seq and hasattr(model, "can_generate") and bool(model.can_generate())  # type: ignore[operator]
     labels = batch.get("labels")
-    if getattr(config, "is_encoder_decoder", False) and labels is not None:
+    if seq2seq and labels is not None:
         inputs["labels"] = labels  # the decoder's input is made from them
-    elif kind == "ForCausalLM" and hasattr(config, "use_cache"):
+    elif causal and hasattr(config, "use_cache"):
         inputs.setdefault("use_cache", False)
     output = model(**inputs)
     logits = getattr(output, "logits", None)
     if logits is None:
         return Step(as_ids(batch.get("ids")), None, None, None, _pooled(output, batch.get("attention_mask")))
-    if kind == "ForCausalLM":
+    if causal:
         logits, labels = _shifted(logits, labels, batch)
     loss = None if labels is None else per_row_loss(logits, labels)
     return Step(as_ids(batch.get("ids")), logits, labels, loss)
