@@ -47,6 +47,11 @@ def test_every_form_is_written(folder, tmp_path):
         runfolder.write(data, tmp_path, ("htlm",))
 
 
+def test_the_stage_of_a_run_writes_what_the_recipe_asks(folder, tmp_path):
+    runfolder.stage({"run": folder}, {"name": "digits", "title": "", "forms": ["text"]}, tmp_path / "out")
+    assert (tmp_path / "out" / "report.txt").read_text("utf-8").startswith("digits\n======\n")
+
+
 def test_empty_folder_says_what_to_do(tmp_path):
     with pytest.raises(BadInput, match="run the recipe first"):
         runfolder.read(tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,12 @@ def write(data: ReportData, out: str | Path, forms: Iterable[str] = ("html",)) -
     return made
 
 
+def stage(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path) -> None:
+    """The stage `report` of a run: `inputs["run"]` is the run folder, `params` the recipe's report table and the run's name."""
+    data = read(inputs["run"], title=params.get("title") or params["name"], command=f"prunus run {params['name']}.toml")
+    write(data, out, params.get("forms", ("html",)))
+
+
 def _environment(folder: Path) -> dict[str, Any]:
     path = folder / "env.json"
     if not path.is_file():
@@ -88,7 +94,7 @@ def _plans(folder: Path, results: Results) -> dict[tuple[str, str], tuple[PlanRo
     for arm in arms(results):
         if arm.role != "pruned":
             continue
-        place = folder / "arms" / _safe(arm.what) / _safe(arm.budget or "all")
+        place = folder / "arms" / files.safe_name(arm.what) / files.safe_name(arm.budget or "all")
         for seed in sorted(place.glob("seed*")):
             if (seed / "plan" / "plan.json").is_file():
                 plan = Plan.load(seed / "plan")
@@ -100,12 +106,6 @@ def _plans(folder: Path, results: Results) -> dict[tuple[str, str], tuple[PlanRo
                 )
                 break
     return found
-
-
-def _safe(label: str) -> str:
-    """A label as the run folder spells it: `el2n + ccs` -> `el2n+ccs`, `30% rows` -> `30pct-rows`."""
-    spelled = label.replace(" + ", "+").replace("%", "pct")
-    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in spelled).strip("-.") or "dense"
 
 
 def _with_bars(data: ReportData, plans: dict[tuple[str, str], Plan]) -> ReportData:
