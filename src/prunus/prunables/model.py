@@ -148,7 +148,9 @@ class ModelPrunable:
         if self.example is None:
             text = plan.provenance.get("example")
             if text is None:
-                raise BadInput("this plan does not say what its model is called with: use ModelPrunable(model, example)")
+                raise BadInput(
+                    "this plan does not say what its model is called with: use ModelPrunable(model, example)"
+                )
             self.example = restore(text)
         return self.graph
 
