@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from prunus.core.errors import BadInput, CorruptFile, FingerprintMismatch, IdMismatch, NonFinite, SplitError, UnknownName
+from prunus.core.errors import (
+    BadInput,
+    CorruptFile,
+    FingerprintMismatch,
+    IdMismatch,
+    NonFinite,
+    SplitError,
+    UnknownName,
+)
 from prunus.train.augment import flip, flip_shift, shift
 from prunus.train.feed import Feed
 from prunus.train.loop import fit
