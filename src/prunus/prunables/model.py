@@ -124,7 +124,7 @@ class ModelPrunable:
         return self._apply_channels(plan, mode, inplace)
 
     def _apply_channels(self, plan: Plan, mode: Mode, inplace: bool) -> nn.Module:
-        graph = self._graph_for(plan)
+        graph = self.graph_for(plan)
         keep = {name: kept.index() for name, kept in plan.groups.items()}
         model = self.model
         if plan.edits and not inplace:
@@ -144,7 +144,8 @@ class ModelPrunable:
         add_parts(small, plan.edits, kept)
         return small
 
-    def _graph_for(self, plan: Plan) -> Graph:
+    def graph_for(self, plan: Plan) -> Graph:
+        """The graph; without an example input, the plan's own description of one is used."""
         if self.example is None:
             text = plan.provenance.get("example")
             if text is None:
@@ -168,7 +169,7 @@ class ModelPrunable:
         return model
 
     def _apply_layers(self, plan: Plan, inplace: bool) -> nn.Module:
-        self._graph_for(plan)
+        self.graph_for(plan)
         known = self.chains
         model = self.model if inplace else copy.deepcopy(self.model)
         set_weights(model, plan.edits)
