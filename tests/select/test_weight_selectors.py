@@ -114,7 +114,7 @@ SHAPES = {"a": (4, 8), "b": (6, 16), "c": (2, 4)}
 @pytest.fixture
 def score():
     rng = np.random.default_rng(5)
-    scale = {"a": 1, "b": 1, "c": 0.01}
+    scale = {"a": 1, "b": 1, "c": 0.05}
     values = {name: (rng.random(shape) * scale[name]).astype(np.float32) for name, shape in SHAPES.items()}
     asked = []
 
@@ -143,6 +143,12 @@ def test_within_all_meets_the_budget_and_starves_no_matrix(score):
     assert min(least.values()) >= int(0.03 * total)
     with pytest.raises(BudgetUnreachable, match="nearest reachable: 121 weights"):
         kept_of(score, "sparsity 90%", within="all", minimum=60)
+
+
+def test_one_cut_over_unlike_scales_warns():
+    values = {"a": np.full((2, 4), 500.0), "b": np.ones((2, 4)), "dead": np.zeros((2, 4))}
+    with pytest.warns(UserWarning, match="scores of a are 500 times those of b"):
+        kept_of(Score("weights", values), "50% weights", within="all")
 
 
 def test_within_group_output_and_nm(score):

@@ -57,6 +57,9 @@ def _page(method: Method) -> str:
     lines = [f"{method.id} ({method.kind})", "", method.doc.strip()]
     if method.options:
         lines += ["", "Options:"]
-        options = [{"": f"  --{o.name.replace('_', '-')}", "type": o.type, "default": o.default, "help": o.help} for o in method.options]
+        options = [
+            {"": f"  --{o.name.replace('_', '-')}", "type": o.type, "default": o.default, "help": o.help}
+            for o in method.options
+        ]
         lines.append(table(options))
     return "\n".join(lines)

@@ -116,9 +116,15 @@ def plan_channels(
     counts = _counts(prunable, score, asked, scope, rule, floor_share)
     kept = {name: _best(score.group(name), count) for name, count in counts.items()}
     edits = _edits(prunable, kept, compensators, signals)
-    made = {**score.provenance, "scope": scope, "normalise": rule, "compensate": [one.id for one in compensators]}
+    made = {
+        **score.provenance,
+        "example": prunable.describe(),
+        "scope": scope,
+        "normalise": rule,
+        "compensate": [one.id for one in compensators],
+    }
     if signals is not None:
-        made["signals"] = signals.provenance
+        made["signals"] = dict(signals.provenance)
     dense, planned = prunable.cost(), prunable.count(counts)
     return Plan("channels", kept, asked, planned, dense, edits, {}, (), made, prunable.fingerprint())
 
@@ -138,24 +144,10 @@ def _counts(
     groups = {group.name: group for group in prunable.groups("channels")}
     values = normalised({name: score.values[name] for name in groups}, rule)
     if scope != "global":
-        values = _ranked(values, groups, scope)
+        tags = {name: name if scope == "group" else (group.tag or name) for name, group in groups.items()}
+        values = normalised(values, "isomorphic", tags)
     levels = [Level(name, values[name], groups[name].tag) for name in groups]
     return by_cost(levels, budget, prunable.count, floor_share=floor_share)
-
-
-def _ranked(values: dict[str, np.ndarray], groups: dict[str, Group], scope: str) -> dict[str, np.ndarray]:
-    """Scores replaced by their rank, in (0, 1), within the group or within all groups of the same operators."""
-    pools: dict[str, list[str]] = {}
-    for name, group in groups.items():
-        pools.setdefault(name if scope == "group" else (group.tag or name), []).append(name)
-    ranked: dict[str, np.ndarray] = {}
-    for names in pools.values():
-        pooled = np.concatenate([values[name] for name in names])
-        rank = np.empty(pooled.size)
-        rank[np.argsort(pooled, kind="stable")] = (np.arange(pooled.size) + 0.5) / pooled.size
-        ends = np.cumsum([values[name].size for name in names])[:-1]
-        ranked |= dict(zip(names, np.split(rank, ends)))
-    return ranked
 
 
 def _best(group: GroupScore, count: int) -> Kept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from prunus.core import registry
@@ -46,6 +45,7 @@ def score(target: Any, method: str, **settings: Any) -> Score:
     if found.unit == "channels":
         from prunus.flow.channels import score_channels
         from prunus.flow.signals import module_signals
+        from prunus.flow.units import model_of
 
         prunable = model_of(target, settings)
         _nothing_left(settings, options, ("data", "step", "seed", "signals"), found)
@@ -65,7 +65,7 @@ def plan(target: Any, *what: Any, **settings: Any) -> Plan:
     Args:
         target: a Score, rows, or a model.
         *what: the budget for a Score; else the method and the budget.
-        **settings: the unit's own (`select`, `within`, `allocate`, `scope`, `compensate`, ...), budget options (`floor`, `round_to`,
+        **settings: the unit's own (`select`, `allocate`, `scope`, `compensate`, ...), budget options (`floor`, `round_to`,
             `same_shape`, `pin`, `ban`, `tolerance`), `seed`, and the options of the methods used.
     """
     if isinstance(target, Score):
@@ -84,8 +84,9 @@ def plan(target: Any, *what: Any, **settings: Any) -> Plan:
     from prunus.flow import units
 
     found = _method(method, budget.unit, CHOOSERS)
-    _, options = _settings(found, settings)
-    rest = {name: value for name, value in settings.items() if name not in options}
+    rest, options = _settings(found, settings)
+    if found.unit not in units.PLANNERS:
+        raise BadInput(f"{found.id}: plans over {found.unit} are not made by this version")
     return units.PLANNERS[found.unit](target, found, budget, options, rest)
 
 
@@ -95,31 +96,18 @@ def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
 
         chosen = registry.find(settings.get("select") or ("top" if made.sense == "keep" else "ccs"), kind="selector")
         _, options = _settings(chosen, settings)
-        _nothing_left(settings, options, ("select", "within", "allocate", "seed", "data"), chosen)
+        _nothing_left(settings, options, ("select", "allocate", "seed", "data"), chosen)
         rest = {name: value for name, value in settings.items() if name not in options}
         return plan_rows(made, budget, options=options, **rest)
     if made.unit == "channels":
         from prunus.flow.channels import plan_channels
+        from prunus.flow.units import model_of
 
         if "model" not in settings:
             raise BadInput("a plan from a score over channels needs model=, to know what its channels cost")
         prunable = model_of(settings.pop("model"), settings)
         return plan_channels(prunable, str(made.provenance["method"]), budget, score=made, **settings)
     raise BadInput(f"plans over {made.unit} are made from the model: px.plan(model, method, budget)")
-
-
-def model_of(target: Any, settings: dict[str, Any]) -> Any:
-    """The ModelPrunable of a model; its example input comes from `example=`, or from the first batch of `data=`."""
-    from prunus.prunables.model import ModelPrunable
-
-    example = settings.pop("example", None)
-    if isinstance(target, ModelPrunable):
-        return target
-    if example is None and settings.get("data") is not None:
-        from prunus.flow.signals import example_of
-
-        example = example_of(settings["data"], target)
-    return ModelPrunable(target, example, step=settings.get("step"))
 
 
 def _budget(given: str | Budget, settings: dict[str, Any]) -> Budget:
@@ -157,9 +145,3 @@ def _is_data(target: Any) -> bool:
     if isinstance(target, Prunable):
         return getattr(target, "unit", "") == "rows"
     return not any(base.__module__ == "torch.nn.modules.module" for base in type(target).__mro__)
-
-
-def parameters(function: Any) -> tuple[str, ...]:
-    """Keyword-only parameters of a planner: what a user may set."""
-    kinds = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in kinds if p.kind is inspect.Parameter.KEYWORD_ONLY)

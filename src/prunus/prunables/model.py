@@ -244,6 +244,15 @@ def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, 
     return tuple(made)
 
 
+def as_lines(model: nn.Module, name: str) -> Tensor:
+    """A weight matrix as `[outputs, inputs * taps]`, detached; a view where the storage allows it."""
+    module = model.get_submodule(name.rpartition(".")[0])
+    weight = named_tensors(model)[name].detach()
+    if transposed(module) or getattr(module, "transposed", False):
+        weight = weight.transpose(0, 1)
+    return weight.reshape(weight.shape[0], -1)
+
+
 def dense_mask(model: nn.Module, name: str, kept: np.ndarray) -> Tensor:
     """A mask over `[outputs, inputs * taps]` in the shape of the stored weight."""
     module = model.get_submodule(name.rpartition(".")[0])

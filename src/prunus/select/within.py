@@ -7,6 +7,7 @@ all: one cut over all matrices, each keeping a minimum. group: a cut for each ma
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -20,6 +21,7 @@ from prunus.select.nm import nm_mask
 from prunus.select.per_group import as_lines, per_group
 from prunus.select.per_output import per_output
 
+SPREAD = 100.0
 WITHIN = ("all", "group", "output", "cumulative")
 
 
@@ -82,10 +84,26 @@ def _pattern(within: str) -> tuple[int, int] | None:
 
 def _pooled(score: Score, budget: Budget, minimum: float) -> dict[str, int]:
     """How many weights of each matrix one cut over all of them leaves."""
-    sizes = {name: int(np.asarray(values).size) for name, values in score.values.items()}
+    sizes: dict[str, int] = {}
+    typical: dict[str, float] = {}
+    for name, values in score.values.items():
+        sizes[name], typical[name] = int(values.size), float(np.abs(values).mean(dtype=np.float64))
+    _warn_of_scales(typical)
     size, each = sum(sizes.values()), list(sizes.values())
     floors = np.maximum(layer_floors(each, minimum), np.minimum(each, budget.floor))
     return dict(zip(sizes, cut(lambda: _checked(score), size - budget.drop_count(size), floors).tolist()))
+
+
+def _warn_of_scales(typical: dict[str, float]) -> None:
+    """A global cut of unlike scales empties whole matrices for no better reason than their scale."""
+    alive = {name: value for name, value in typical.items() if value > 0}
+    if not alive:
+        return
+    low, high = min(alive, key=alive.__getitem__), max(alive, key=alive.__getitem__)
+    if alive[high] > SPREAD * alive[low]:
+        times = f"{alive[high] / alive[low]:.3g} times those of {low}"
+        advice = "compare scale-free scores (lamp), or cut within='group' or 'output'"
+        warnings.warn(f"scores of {high} are {times}: one cut over all will spare the first; {advice}", stacklevel=4)
 
 
 def _as_share(score: Score, budget: Budget) -> Budget:

@@ -1,0 +1,54 @@
+"""Which planner makes plans over which unit of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prunus.core.budget import Budget
+from prunus.core.plan import Plan
+from prunus.core.registry import Method
+from prunus.flow.channels import plan_channels
+from prunus.flow.layers import plan_layers
+from prunus.flow.signals import example_of
+from prunus.flow.weights import plan_weights
+from prunus.prunables.model import ModelPrunable
+from prunus.prunables.stream import TokenStream
+
+Settings = dict[str, Any]
+
+
+def model_of(target: Any, settings: Settings) -> ModelPrunable:
+    """The ModelPrunable of a model; its example input comes from `example=`, or from the first rows of `data=`."""
+    example = settings.pop("example", None)
+    if isinstance(target, ModelPrunable):
+        return target
+    if example is None and settings.get("data") is not None:
+        example = example_of(settings["data"], target)
+    return ModelPrunable(target, example, step=settings.get("step"))
+
+
+def _channels(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    prunable = model_of(target, settings)
+    return plan_channels(prunable, found.id, budget, options=options, **settings)
+
+
+def _weights(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    return plan_weights(model_of(target, settings), found, budget, options=options, **settings)
+
+
+def _layers(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    return plan_layers(model_of(target, settings), found, budget, options=options, **settings)
+
+
+def _tokens(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    stream = target if isinstance(target, TokenStream) else TokenStream(target)
+    return stream.plan(found.id, budget, **settings, **options)
+
+
+PLANNERS: dict[str, Callable[[Any, Method, Budget, Settings, Settings], Plan]] = {
+    "channels": _channels,
+    "weights": _weights,
+    "layers": _layers,
+    "tokens": _tokens,
+}
