@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prunables",),
     ("sources", "federated", "recover", "measure", "report"),
     ("flow",),
-    ("recipe", "run", "demo"),
+    ("recipe", "run", "stages", "demo"),
     ("cli", "__main__"),
 )
 METHOD_ROOMS = LAYERS[4]

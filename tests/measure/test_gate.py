@@ -7,7 +7,7 @@ DENSE = {"accuracy": 0.90, "perplexity": 20.0, "macs": 100.0, "params": 1000.0}
 
 
 @pytest.mark.parametrize(
-    "gate, measured",
+    ("gate", "measured"),
     [
         ("accuracy >= dense - 0.5", {"accuracy": 0.895}),
         ("accuracy>=dense-0.5%", {"accuracy": 0.895}),
@@ -42,7 +42,9 @@ def test_values_with_intervals_are_read():
     assert check("accuracy >= 90", {"accuracy": (0.95, (0.9, 1.0))})
 
 
-@pytest.mark.parametrize("gate", ["accuracy", "accuracy = 3", "accuracy >= dens", "accuracy >= dense - ", "", "a >= 0 * dense"])
+@pytest.mark.parametrize(
+    "gate", ["accuracy", "accuracy = 3", "accuracy >= dens", "accuracy >= dense - ", "", "a >= 0 * dense"]
+)
 def test_what_is_no_gate_is_refused(gate):
     with pytest.raises(BadInput):
         parse(gate)

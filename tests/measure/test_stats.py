@@ -13,7 +13,8 @@ def test_over_seeds_is_the_paired_t_test():
     found = over_seeds(a, b)
     expected = reference.ttest_rel([0.91, 0.93, 0.90], [0.89, 0.90, 0.89])
     interval = expected.confidence_interval()
-    assert found.pairs == 3 and found.over == "seeds"
+    assert found.pairs == 3
+    assert found.over == "seeds"
     assert found.p == pytest.approx(expected.pvalue)
     assert found.interval == pytest.approx((interval.low, interval.high))
 
@@ -56,7 +57,8 @@ def test_wilson_is_the_published_interval_and_has_width_at_the_ends():
     low, high = wilson(8, 10)
     expected = reference.binomtest(8, 10).proportion_ci(method="wilson")
     assert (low, high) == pytest.approx((expected.low, expected.high))
-    assert wilson(10, 10)[0] < 1 and wilson(0, 10)[1] > 0
+    assert wilson(10, 10)[0] < 1
+    assert wilson(0, 10)[1] > 0
     with pytest.raises(BadInput):
         wilson(3, 2)
 

@@ -196,12 +196,12 @@ def test_weights_draw_rows_in_proportion():
 
 
 def test_no_global_generator_is_touched():
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
     data = Dataset((X, Y))
     list(data.batches(3, seed=1))
     data.split(0.3)
     assert torch.equal(before[0], torch.get_rng_state())
-    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert (before[1] == np.random.get_state()[1]).all()
 
 
 def test_text_labels_are_numbered_and_given_classes_hold():
@@ -412,7 +412,7 @@ def test_detection_lists_stay_lists():
         def __getitem__(self, i):
             return torch.zeros(3, 4 + i, 5), {"boxes": torch.zeros(i, 4)}
 
-    ids, pictures, targets = next(Dataset(Boxes()).batches(3))
+    _, pictures, targets = next(Dataset(Boxes()).batches(3))
     assert [p.shape[1] for p in pictures] == [4, 5, 6]
     assert targets[2]["boxes"].shape == (2, 4)
 

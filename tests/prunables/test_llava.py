@@ -119,7 +119,7 @@ def test_gaps_change_the_logits(llava):
 
 
 def test_generate_with_an_unpruned_prompt_says_what_to_call(llava):
-    with pytest.raises((BadInput, ValueError), match="prune_prompt|match"):
+    with pytest.raises((BadInput, ValueError), match=r"prune_prompt|do not match"):
         pruned(llava).generate(**prompts(), max_new_tokens=2)
 
 
@@ -140,3 +140,13 @@ def test_the_full_strategy_keeps_the_cls_token(llava):
     small = pruned(model)
     assert run(small, **prompts(17)).shape[1] == 12
     assert torch.equal(run(pruned(model, "100% tokens"), **prompts(17)), run(model, **prompts(17)))
+
+
+def test_models_that_pack_whole_grids_are_refused(llava):
+    vision, text = llava.config.vision_config, llava.config.text_config
+    config = transformers.LlavaNextConfig(
+        vision_config=vision, text_config=text, image_token_id=IMAGE, image_grid_pinpoints=[[32, 64], [64, 32]]
+    )
+    stream = TokenStream(transformers.LlavaNextForConditionalGeneration(config))
+    with pytest.raises(BadInput, match="anyres"):
+        stream.apply(stream.plan("fastervlm", "5 tokens"))

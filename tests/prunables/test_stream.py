@@ -11,8 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunus.core.errors import BadInput, BudgetUnreachable, FingerprintMismatch, NonFinite, UnknownName
 from prunus.core.plan import Plan
+from prunus.measure.macs import macs
+from prunus.prunables.downsample import downsampled
 from prunus.prunables.stream import TokenStream, policy_of
 from prunus.tokens.gate import gates
+from prunus.train.canvas import SmallViT
 
 transformers = pytest.importorskip("transformers")
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -45,7 +48,7 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     model = MODELS[name]().eval()
     for parameter_name, parameter in model.named_parameters():
-        if "q" in parameter_name and parameter.dim() == 2 or "in_proj" in parameter_name and parameter.dim() == 2:
+        if ("q" in parameter_name and parameter.dim() == 2) or ("in_proj" in parameter_name and parameter.dim() == 2):
             nn.init.normal_(parameter, std=0.3)  # flat attention would make every score a near-tie
     return model
 
@@ -133,7 +136,7 @@ def test_results_do_not_depend_on_the_batch():
         torch.testing.assert_close(torch.cat([logits(pruned, x[None]) for x in images(4)]), whole, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rule, count", [("fastervlm", 5), ("random", 3), ("received", 8)])
+@pytest.mark.parametrize(("rule", "count"), [("fastervlm", 5), ("random", 3), ("received", 8), ("vispruner", 5)])
 def test_macs_fall_by_the_formula(rule, count):
     model = build("timm")
     for block in model.blocks:
@@ -155,6 +158,36 @@ def test_macs_fall_by_the_formula(rule, count):
     assert plan.planned["block_macs"] >= 2 * full + short
 
 
+@pytest.mark.parametrize("rule", ["fastervlm", "vispruner", "grid"])
+def test_macs_of_the_graph_agree_with_the_formula(rule):
+    model, rows = build("timm"), (images(1), torch.zeros(1).long())
+    stream = TokenStream(model)
+    plan = stream.plan(rule, "4 tokens", at=0)
+    saved = macs(model, rows)["macs"][0] - macs(stream.apply(plan), rows)["macs"][0]
+    assert saved == plan.dense["block_macs"] - plan.planned["block_macs"]
+
+
+@pytest.mark.parametrize("name", ["timm", "timm_registers", "torchvision", "vit", "clip", "siglip", "small"])
+def test_down_sampling_is_the_control_with_as_many_tokens(name):
+    model = SmallViT(16, 4, dim=16, depth=2).eval() if name == "small" else build(name)
+    x = torch.randn(2, 1, 16, 16) if name == "small" else images()
+    small, tokens = downsampled(model, 5)
+    seen = []
+    block = small.get_submodule(TokenStream(model).encoder.blocks[0])
+    block.register_forward_hook(lambda m, args, output: seen.append(output.shape[1]))
+    assert logits(small, x).shape == logits(model, x).shape
+    assert (tokens, seen) == (4, [4 + TokenStream(model).encoder.prefix])
+    with pytest.raises(BadInput, match="down-sampled"):
+        downsampled(model, 17 * 17)
+
+
+def test_down_sampling_to_all_tokens_changes_nothing():
+    model = build("torchvision")
+    same, tokens = downsampled(model, 16)
+    assert tokens == 16
+    torch.testing.assert_close(logits(same, images()), logits(model, images()), atol=1e-5, rtol=1e-5)
+
+
 def test_several_places_count_from_the_original():
     model = build("timm")
     stream = TokenStream(model)
@@ -173,7 +206,8 @@ def test_policy_and_ranks_are_in_the_plan():
     assert plan.keep("blocks.1:tokens").tolist() == [0, 1, 2, 3]
     policy = policy_of(plan)
     assert (policy.rule, policy.count, policy.seed, policy.options) == ("tokens/feature_norm", 4, 3, {"lowest": True})
-    assert plan.planned["tokens"] == 4 and plan.dense["tokens"] == 16
+    assert plan.planned["tokens"] == 4
+    assert plan.dense["tokens"] == 16
     assert stream.plan("feature_norm", "25% tokens", at=1, seed=3, lowest=True).hash() == plan.hash()
     assert stream.plan("feature_norm", "25% tokens", at=1, seed=4, lowest=True).hash() != plan.hash()
 

@@ -32,9 +32,12 @@ def test_finetune_trains_and_tells_its_cost():
     model, report = net(), {}
     before = loss_of(model)
     out = finetune(model, rows(), steps=20, lr=0.1, batch=32, report=report)
-    assert out is model and not model.training
+    assert out is model
+    assert not model.training
     assert loss_of(model) < before
-    assert report["steps"] == 20 and report["samples"] == 640 and report["cpu_seconds"] > 0
+    assert report["steps"] == 20
+    assert report["samples"] == 640
+    assert report["cpu_seconds"] > 0
 
 
 def test_finetune_is_a_function_of_the_seed():
@@ -128,7 +131,9 @@ def test_bn_stats_are_those_of_the_data_and_nothing_else_changes():
     hidden = model[0](x)
     torch.testing.assert_close(model[1].running_mean, hidden.mean(0), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(model[1].running_var, hidden.var(0), atol=1e-5, rtol=1e-5)
-    assert out is model and not model.training and model[1].momentum == 0.1
+    assert out is model
+    assert not model.training
+    assert model[1].momentum == 0.1
     assert report["samples"] == 64
     assert all(torch.equal(v, weights[k]) for k, v in model.named_parameters())
 
@@ -144,4 +149,5 @@ def test_bn_stats_do_not_depend_on_row_order_and_skip_the_rest():
 
 def test_bn_stats_without_batch_norm_change_nothing():
     model = nn.Linear(6, 4).train()
-    assert bn_stats(model, rows()) is model and not model.training
+    assert bn_stats(model, rows()) is model
+    assert not model.training

@@ -32,6 +32,10 @@ def test_run_folder_becomes_a_report(folder):
     assert (plan.name, plan.got) == ("el2n + ccs, 30% rows", {"rows": 600})
     assert data.results.environment["packages"] == "numpy 2.4.6, torch 2.14.1"
     assert [curve.metric for curve in data.curves] == ["accuracy"]
+    words = {(v.what, v.budget, v.against): v.word for v in data.verdicts}
+    assert len(words) == 2 * 3 * 2
+    assert words["el2n + ccs", "10% rows", "random-balanced"] == "better"
+    assert words["forgetting", "10% rows", "rs2"] == "worse"
 
 
 def test_every_form_is_written(folder, tmp_path):
@@ -41,6 +45,11 @@ def test_every_form_is_written(folder, tmp_path):
     assert all("A run" in path.read_text("utf-8") for path in made)
     with pytest.raises(UnknownName, match="html"):
         runfolder.write(data, tmp_path, ("htlm",))
+
+
+def test_the_stage_of_a_run_writes_what_the_recipe_asks(folder, tmp_path):
+    runfolder.stage({"run": folder}, {"name": "digits", "title": "", "forms": ["text"]}, tmp_path / "out")
+    assert (tmp_path / "out" / "report.txt").read_text("utf-8").startswith("digits\n======\n")
 
 
 def test_empty_folder_says_what_to_do(tmp_path):

@@ -87,7 +87,7 @@ def test_grid_is_the_stride_grid_at_a_quarter():
     assert kept.tolist() == [8 * row + column for row in range(0, 8, 2) for column in range(0, 8, 2)]
 
 
-@pytest.mark.parametrize("height, width", [(3, 5), (24, 24), (1, 7)])
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (24, 24), (1, 7)])
 def test_grid_ranks_all_places_and_spreads_them(height, width):
     rank = bayer(height, width)
     assert rank.unique().numel() == height * width
@@ -102,7 +102,9 @@ def test_grid_needs_a_grid():
     assert grid_shape(10, 5) == (2, 5)
 
 
-@pytest.mark.parametrize("tokens, count, ratio", [(17, 6, 0.5), (16, 1, 0.0), (9, 8, 0.3), (33, 12, 0.0), (12, 12, 0.5)])
+@pytest.mark.parametrize(
+    ("tokens", "count", "ratio"), [(17, 6, 0.5), (16, 1, 0.0), (9, 8, 0.3), (33, 12, 0.0), (12, 12, 0.5)]
+)
 def test_vispruner_keeps_exactly_what_is_asked_at_odd_sizes_too(tokens, count, ratio):
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(2, tokens, 5, generator=generator)

@@ -108,6 +108,12 @@ def better_is(metric: str) -> str:
     return "higher" if any(word in _SHARES for word in words) else ""
 
 
+def is_quality(metric: str) -> bool:
+    """Whether the metric tells how good a model is (accuracy, perplexity), not how large or how fast."""
+    words = set(metric.lower().replace("-", "_").split("_"))
+    return bool(better_is(metric)) and not words & {*_COUNTS, "ms", "seconds"}
+
+
 def label(metric: str) -> str:
     """A metric's name as people write it: `latency_ms` is latency (its values carry the unit), `macs` are MACs."""
     words = [_LABELS.get(word, word) for word in metric.split("_")]

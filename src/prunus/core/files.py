@@ -70,6 +70,12 @@ def _refusal(path: Path, need: int, error: OSError) -> str:
     return f"can't write {path}{wants}: {error.strerror or error}"
 
 
+def safe_name(text: str) -> str:
+    """A label as a file name: `el2n + ccs` -> `el2n+ccs`, `30% rows` -> `30pct-rows`."""
+    text = text.replace(" + ", "+").replace("%", "pct")
+    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in text).strip("-.") or "dense"
+
+
 def size_text(size: float) -> str:
     """Bytes for people: 1.5 GB."""
     for unit in ("B", "kB", "MB", "GB"):

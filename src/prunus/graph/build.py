@@ -144,7 +144,8 @@ def tie_pass(graph: Graph, trace: Trace) -> Pass:
             text = "model input" if value.kind == "input" else "tensor made outside the recorded operators"
             dims[number] = [Axis(size, text) for size in value.shape]
     roles: dict[tuple[int, int], Role] = {}
-    notes = [apply_rule(node, trace, dims, roles) for node in trace.nodes]
+    origins: dict[int, int] = {}
+    notes = [apply_rule(node, trace, dims, roles, origins) for node in trace.nodes]
     for value in trace.outputs:
         for dim in dims[value]:
             freeze(dim, "declared output of the model")

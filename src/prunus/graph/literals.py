@@ -247,6 +247,7 @@ class Trial:
         path = found.node.module
         tried: set[tuple[str, str, int | None, bool, int]] = set()
         trees = list(_subtrees(self._dims(found.node)))
+        yield from self._sequences(found)
         while True:
             for holder in _attributes(self.modules.get(path), path):
                 for number, dim in enumerate(trees):
@@ -258,6 +259,24 @@ class Trial:
             if not path:
                 return
             path = path.rpartition(".")[0]
+
+    def _sequences(self, found: Difference) -> Iterator[list[Binding]]:
+        """A list or tuple that holds the sizes of all outputs, as splits do, in every sibling that has it."""
+        names = {name for name, place, config, _ in self._held(found.node) if place is not None and not config}
+        for name in sorted(names):
+            made: list[Binding] = []
+            for node in self.siblings(found):
+                parts = [self.main.dims[value] for value in node.outputs if value is not None]
+                sizes = list(getattr(self.modules.get(node.module), name, ()))
+                for axis in range(len(parts[0]) if parts else 0):
+                    dims = [resolve(part[axis]) for part in parts if axis < len(part)]
+                    if len(dims) > 1 and [dim.size for dim in dims] == sizes:
+                        made += [Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims)]
+            if made:
+                yield made
+
+    def _held(self, node: Node) -> list[tuple[str, int | None, bool, int]]:
+        return list(_attributes(self.modules.get(node.module), node.module))
 
     def _everywhere(
         self, found: Difference, path: str, holder: tuple[str, int | None, bool, int], number: int, dim: Dim

@@ -36,6 +36,10 @@ def view(step: Step) -> None:
     replayed = _replay(step, source)
     outputs = [_decode(step, dims, part) for part in replayed]
     step.set(*outputs)
+    if step.trace.values[source].kind == "parameter" or source in step.origins:
+        for value in step.node.outputs:
+            if value is not None and len(step.dims[value]) == len(dims):
+                step.origins[value] = step.origins.get(source, source)
     if step.node.op in ("split", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk"):
         _tie_equal_parts(step)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunus.core.errors import BadInput
+from prunus.graph.attention import freed
 from prunus.graph.axes import Axis, mask_of, size_of
 from prunus.graph.build import Graph, Pass, tie_pass
 from prunus.graph.cut import Keep, cut
@@ -58,7 +59,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 def masked_outputs(model: nn.Module, graph: Graph, keep: Keep, inputs: Any) -> list[Tensor]:
     """Outputs of the dense model with the dropped units zeroed at their consumers."""
     masks = graph.masks(keep)
-    with untouched(model):
+    with untouched(model), freed(model):
         model.eval()
         one = tie_pass(graph, trace_forward(model, inputs, known))
         if any(leaf.bound is not None or leaf.frozen for leaf in graph.axes.values()):

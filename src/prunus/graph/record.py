@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunus.core.errors import BadInput
+from prunus.graph.attention import free
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class Recorder(TorchDispatchMode):
     def __init__(self, model: nn.Module, composites: Callable[[str], bool], watch: Watch | None = None) -> None:
         super().__init__()
         self._watch = watch
+        self.fake = any(isinstance(tensor, FakeTensor) for tensor in model.parameters())
         self.trace = Trace()
         self.stack: list[str] = [""]
         self._known = composites
@@ -210,6 +213,13 @@ class Recorder(TorchDispatchMode):
             return tuple(self._freeze(part) for part in cast("list[Any]", item))
         return item
 
+    def _shape_only(self, op: str, args: tuple[Any, ...]) -> Tensor | None:
+        """Result of an evaluation-mode batch norm of fake tensors: deriving it operator by operator is slow."""
+        if op != "batch_norm" or len(args) < 6 or args[5] or args[3] is None:
+            return None
+        fits = all(one is None or one.shape[0] == args[0].shape[1] for one in args[1:5])
+        return torch.empty_like(args[0]) if fits else None
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         op = func._schema.name.split("::")[1]
@@ -224,7 +234,8 @@ class Recorder(TorchDispatchMode):
         named = {key: self._freeze(item) for key, item in kwargs.items()}
         node = Node(op, func, frozen, named, (), self.stack[-1])
         self.trace.failure = (op, self.stack[-1])
-        result = func(*args, **kwargs)
+        result = self._shape_only(op, args) if self.fake else None
+        result = func(*args, **kwargs) if result is None else result
         self.trace.failure = None
         outs = cast("list[Any]", list(result) if isinstance(result, (list, tuple)) else [result])
         node.outputs = tuple(self.value(out, "computed") if isinstance(out, Tensor) else None for out in outs)
@@ -296,6 +307,18 @@ def trace_forward(
     return recorder.trace
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Shapes that do not fit are findings here, not errors to be logged."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 @dataclass(slots=True)
 class Fake:
     """A fake deepcopy of a model (shapes, no data) with its fake example inputs."""
@@ -306,7 +329,7 @@ class Fake:
 
     def trace(self, composites: Callable[[str], bool], watch: Watch | None = None) -> Trace:
         """Record a pass of the fake model."""
-        with self.mode:
+        with self.mode, _quiet():
             return trace_forward(self.model, self.example, composites, watch)
 
 
@@ -315,6 +338,8 @@ def fake_copy(model: nn.Module, example: Any) -> Fake:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
         twin = copy.deepcopy(model)
+    for module in twin.modules():
+        free(module)
     inputs = map_tensors(example, lambda tensor: mode.from_tensor(tensor.detach()))
     return Fake(mode, twin, inputs)
 

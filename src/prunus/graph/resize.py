@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from prunus.graph.attention import PrunedMultiheadAttention, free
 from prunus.graph.axes import Axis, Dim, size_of
 from prunus.graph.build import Binding, Graph
 
@@ -55,10 +56,11 @@ def literal_dims(graph: Graph) -> dict[str, dict[str, Dim]]:
 def refresh(model: nn.Module, graph: Graph, sizes: Sizes) -> None:
     """Attributes of standard layers from their tensors, then every bound attribute from the graph."""
     literals = literal_dims(graph)
-    for path, module in model.named_modules():
-        _standard(module, {name: size_of(dim, sizes) for name, dim in literals.get(path, {}).items()})
     for binding in graph.bindings:
         write_attribute(model, binding, size_of(binding.dim, sizes))
+    for path, module in model.named_modules():
+        _attention(module, path, graph)
+        _standard(module, {name: size_of(dim, sizes) for name, dim in literals.get(path, {}).items()})
 
 
 def write_attribute(model: nn.Module, binding: Binding, value: int) -> None:
@@ -83,6 +85,21 @@ def is_standard(module: nn.Module) -> bool:
 
 def _is_conv1d(module: nn.Module) -> bool:
     return isinstance(getattr(module, "nf", None), int) and isinstance(getattr(module, "weight", None), Tensor)
+
+
+def _attention(module: nn.Module, path: str, graph: Graph) -> None:
+    """Free torch's attention where its sizes changed, and describe them."""
+    if not isinstance(module, nn.MultiheadAttention):
+        return
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.named_parameters()}
+    if any(graph.shapes.get(f"{path}.{name}" if path else name, shape) != shape for name, shape in shapes.items()):
+        free(module)
+    if isinstance(module, PrunedMultiheadAttention):
+        module.embed_dim = shapes["out_proj.weight"][0]
+        fused = shapes.get("in_proj_weight")
+        module.kdim = fused[1] if fused else shapes["k_proj_weight"][1]
+        module.vdim = fused[1] if fused else shapes["v_proj_weight"][1]
+        module.head_dim = shapes["out_proj.weight"][1] // max(module.num_heads, 1)
 
 
 def _standard(module: nn.Module, literals: dict[str, int]) -> None:

@@ -69,6 +69,7 @@ class Step:
     roles: dict[tuple[int, int], Role]
     note: Note
     given: dict[str, Any]
+    origins: dict[int, int]
     done: bool = False
 
     @property
@@ -113,6 +114,7 @@ class Step:
     def role(self, name: str, *roles: Role | None) -> None:
         """Role of each axis of a parameter operand; writer and reader win over vector."""
         value = self.id(name)
+        value = self.origins.get(value, value)
         for axis, role in enumerate(roles):
             if role and self.roles.get((value, axis), "vector") == "vector":
                 self.roles[(value, axis)] = role
@@ -156,9 +158,15 @@ def bind(node: Node) -> dict[str, Any]:
     return given
 
 
-def apply_rule(node: Node, trace: Trace, dims: list[list[Dim]], roles: dict[tuple[int, int], Role]) -> Note:
-    """Tie the dimensions around one node."""
-    step = Step(node, trace, dims, roles, Note(), bind(node))
+def apply_rule(
+    node: Node,
+    trace: Trace,
+    dims: list[list[Dim]],
+    roles: dict[tuple[int, int], Role],
+    origins: dict[int, int],
+) -> Note:
+    """Tie the dimensions around one node; `origins` leads from a part of a parameter back to the parameter."""
+    step = Step(node, trace, dims, roles, Note(), bind(node), origins)
     function = find(node.op)
     if function is None and torch.Tag.pointwise in node.func.tags:
         function = RULES["add"]

@@ -26,6 +26,7 @@ def accuracy(
     """`accuracy`, `worst_class_accuracy`, `loss`, and `accuracy@<class>` for each class when asked for.
 
     Args:
+        step: adapter of a batch; inferred from the first one.
         batch: rows at a time.
         device: where the model runs.
         per_class: also report every class.

@@ -1,8 +1,8 @@
 """Gates: a promise about a result, such as `accuracy >= dense - 0.5`, checked with exit code 4.
 
-    accuracy >= dense - 0.5          half a point below dense, at most (shares are counted in points)
-    perplexity <= dense * 1.1        and   macs <= 0.5 * dense
-    accuracy >= 90 and params <= 1e6
+accuracy >= dense - 0.5          half a point below dense, at most (shares are counted in points)
+perplexity <= dense * 1.1        and   macs <= 0.5 * dense
+accuracy >= 90 and params <= 1e6
 """
 
 from __future__ import annotations

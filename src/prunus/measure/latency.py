@@ -13,7 +13,6 @@ import copy
 import math
 import multiprocessing
 import time
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -23,9 +22,9 @@ from torch import nn
 
 from prunus.core.errors import BadInput, ResourceError
 from prunus.core.registry import measure
+from prunus.measure.inputs import first_inputs
 from prunus.measure.measured import Measured
 from prunus.measure.stats import ratio_interval
-from prunus.train.ordered import ordered
 from prunus.train.step import to_device
 
 REPEATS = 20
@@ -51,6 +50,7 @@ def latency(
     Args:
         data: rows, of which the first batch is used, or a ready batch in a list.
         step: not read: only the model's own forward pass is timed.
+        dense: the model before pruning, timed in turns with this one.
         batch: rows in the batch.
         repeats: timed runs of each model, 20 or more in fresh mode.
         processes: how many times each model is started anew; the runs are spread over them.
@@ -65,7 +65,7 @@ def latency(
     """
     if mode == "fresh" and repeats < REPEATS:
         raise BadInput(f"fresh timings need {REPEATS} repeats or more, not {repeats}; mode='quick' takes fewer")
-    inputs = _inputs(data, batch)
+    inputs = first_inputs(data, batch)
     models = [model] if dense is None else [model, dense]
     run = _fresh if mode == "fresh" else _quick
     times = run(models, inputs, max(1, repeats), max(1, processes), threads, warmup, timeout)
@@ -73,7 +73,13 @@ def latency(
 
 
 def _report(times: np.ndarray, mode: str, threads: int, batch: int) -> Measured:
-    facts: dict[str, Any] = {"timing": mode, "threads": threads, "batch": batch, "repeats": times.shape[1], "device": "cpu"}
+    facts: dict[str, Any] = {
+        "timing": mode,
+        "threads": threads,
+        "batch": batch,
+        "repeats": times.shape[1],
+        "device": "cpu",
+    }
     ms = 1000 * times
     out: dict[str, tuple[float, tuple[float, float] | None]] = {"ms": (float(np.median(ms[0])), _spread(ms[0]))}
     if len(ms) == 2:
@@ -101,19 +107,6 @@ def _spread(values: np.ndarray) -> tuple[float, float] | None:
     low, high = math.floor(values.size / 2 - half), math.ceil(values.size / 2 + half)
     ordered_values = np.sort(values)
     return float(ordered_values[max(low, 0)]), float(ordered_values[min(high, values.size - 1)])
-
-
-def _inputs(data: Any, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of the forward pass, from the first batch."""
-    found = next(iter(ordered(data, batch)), None)
-    if found is None:
-        raise BadInput("there are no rows to time on")
-    if isinstance(found, Mapping):
-        return (), {k: v for k, v in found.items() if k not in ("ids", "labels")}
-    if isinstance(found, torch.Tensor):
-        return (found,), {}
-    x = found[-2] if len(found) in (2, 3) else found[0]
-    return (tuple(x) if isinstance(x, (tuple, list)) else (x,)), {}
 
 
 def _time(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> float:
@@ -181,7 +174,9 @@ class _Worker:
         try:
             self.process.start()
         except (AttributeError, TypeError, RuntimeError) as error:
-            raise BadInput(f"{type(model).__name__} can't be sent to another process ({error}); use mode='quick'") from error
+            raise BadInput(
+                f"{type(model).__name__} can't be sent to another process ({error}); use mode='quick'"
+            ) from error
         other.close()
 
     def answer(self) -> float:

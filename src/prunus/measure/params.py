@@ -18,7 +18,12 @@ from prunus.measure.measured import Measured
 
 @measure(needs=())
 def params(model: nn.Module, data: Any = None, *, step: Any = None) -> Measured:
-    """`params` (elements of all parameters, ties once), `nonzero_params`. `data` and `step` are not read."""
+    """`params` (elements of all parameters, ties once), `nonzero_params`.
+
+    Args:
+        data: not read.
+        step: not read.
+    """
     found = list(model.parameters())
     total = sum(p.numel() for p in found)
     nonzero = sum(int(p.count_nonzero()) for p in found)

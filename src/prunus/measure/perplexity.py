@@ -42,6 +42,9 @@ def perplexity(
     """`perplexity`, `token_loss`; with `dense` also `kl_to_dense` and `top1_agreement`. Intervals: bootstrap over windows.
 
     Args:
+        step: not read.
+        dense: the model before pruning: adds `kl_to_dense` and `top1_agreement`.
+        tokenizer: of text; its vocabulary's hash goes into the record.
         data: token ids, int `[n]` (tensor, array or list), or text together with `tokenizer`.
         window: tokens in a window; each gives `window - 1` predictions.
         tokens: read only the first so many; a rest shorter than a window is left out.
@@ -85,7 +88,9 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.blake2b(repr(vocabulary).encode(), digest_size=8).hexdigest()
 
 
-def _over_windows(model: nn.Module, dense: nn.Module | None, windows: Tensor, batch: int, device: torch.device) -> np.ndarray:
+def _over_windows(
+    model: nn.Module, dense: nn.Module | None, windows: Tensor, batch: int, device: torch.device
+) -> np.ndarray:
     """`[windows, 1 or 3]`: sums over positions of loss, KL and agreement."""
     parts: list[np.ndarray] = []
     modes = {module: module.training for net in (model, dense) if net is not None for module in net.modules()}
@@ -115,10 +120,14 @@ def _sums(logits: Tensor, reference: Tensor | None, targets: Tensor) -> np.ndarr
     for start in range(0, logits.shape[1], CHUNK):
         place = slice(start, start + CHUNK)
         log_q = logits[:, place].float().log_softmax(-1)
-        total[:, 0] += F.nll_loss(log_q.transpose(1, 2), targets[:, place], reduction="none").double().sum(1).cpu().numpy()
+        total[:, 0] += (
+            F.nll_loss(log_q.transpose(1, 2), targets[:, place], reduction="none").double().sum(1).cpu().numpy()
+        )
         if reference is not None:
             log_p = reference[:, place].float().log_softmax(-1)
-            total[:, 1] += F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).double().sum(1).cpu().numpy()
+            total[:, 1] += (
+                F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).double().sum(1).cpu().numpy()
+            )
             total[:, 2] += (log_q.argmax(-1) == log_p.argmax(-1)).double().sum(1).cpu().numpy()
     return total
 

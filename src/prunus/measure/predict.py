@@ -45,7 +45,9 @@ class Predictions:
         return Predictions(*(getattr(other, name)[found] for name in ("ids", "labels", "predicted", "loss")))
 
 
-def predict(model: nn.Module, data: Any, *, step: StepFn | None = None, batch: int = 256, device: str = "cpu") -> Predictions:
+def predict(
+    model: nn.Module, data: Any, *, step: StepFn | None = None, batch: int = 256, device: str = "cpu"
+) -> Predictions:
     """Predict every row of a classification set. The model's mode is restored.
 
     Args:

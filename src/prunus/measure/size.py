@@ -26,6 +26,8 @@ def size(model: nn.Module | None, data: Any = None, *, step: Any = None, path: s
     """`bytes`.
 
     Args:
+        data: not read.
+        step: not read.
         path: a saved file or folder; without one, the bytes a safetensors file of the state dict would have, ties once.
     """
     if path is not None:
@@ -38,7 +40,7 @@ def size(model: nn.Module | None, data: Any = None, *, step: Any = None, path: s
 def safetensors_bytes(state: dict[str, Tensor]) -> int:
     """Length of the safetensors file of a state dict; tensors that share memory are stored once, under the first name."""
     header: dict[str, Any] = {}
-    seen: set[tuple[int, int, tuple[int, ...], tuple[int, ...]]] = set()
+    seen: set[tuple[object, ...]] = set()
     offset = 0
     # Wider dtypes first, then by name: the order of the format's reference writer.
     for name, tensor in sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0])):

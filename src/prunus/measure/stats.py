@@ -95,7 +95,9 @@ def resampled_means(values: np.ndarray, seed: int, resamples: int = RESAMPLES) -
     return out
 
 
-def ratio_interval(a: np.ndarray, b: np.ndarray, *, seed: int = 0, resamples: int = 2000) -> tuple[float, tuple[float, float]]:
+def ratio_interval(
+    a: np.ndarray, b: np.ndarray, *, seed: int = 0, resamples: int = 2000
+) -> tuple[float, tuple[float, float]]:
     """Median of the paired ratios a / b and its 95 % bootstrap interval.
 
     Args:

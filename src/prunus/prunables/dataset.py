@@ -144,6 +144,11 @@ class Dataset:
         return self._labels
 
     @property
+    def known_labels(self) -> np.ndarray | None:
+        """`labels` as far as they are known without reading rows."""
+        return self._labels
+
+    @property
     def uncached(self) -> str | None:
         """Why signals of these rows can't be stored and found again, or None."""
         if self.transform is not None and self._transform_id is None:

@@ -99,8 +99,13 @@ def _chains(vision: nn.Module) -> dict[str, str]:
 
 
 def _check_block(block: nn.Module, attention: str) -> None:
-    if "position_embeddings" in inspect.signature(block.forward).parameters or "rope" in inspect.signature(block.forward).parameters:
-        raise BadInput(f"{type(block).__name__} takes rotary positions of the whole grid: tokens that leave would shift the rest")
+    if (
+        "position_embeddings" in inspect.signature(block.forward).parameters
+        or "rope" in inspect.signature(block.forward).parameters
+    ):
+        raise BadInput(
+            f"{type(block).__name__} takes rotary positions of the whole grid: tokens that leave would shift the rest"
+        )
     module = getattr(block, attention)
     if any("relative_position" in name or name.startswith("rel_pos") for name, _ in module.named_parameters()):
         raise BadInput(f"{type(module).__name__} has relative positions of the whole grid: no token can leave")
@@ -140,7 +145,9 @@ def _feature_block(model: nn.Module, depth: int) -> int:
     """Index of the block whose output is the image feature; hidden state 0 is the embedding."""
     layer = getattr(getattr(model, "config", None), "vision_feature_layer", -1)
     if not isinstance(layer, int):
-        raise BadInput(f"features of several layers {layer} are joined; with fewer tokens behind one of them they don't fit")
+        raise BadInput(
+            f"features of several layers {layer} are joined; with fewer tokens behind one of them they don't fit"
+        )
     index = layer if layer >= 0 else depth + 1 + layer
     if not 1 <= index <= depth:
         raise BadInput(f"vision_feature_layer {layer} is no output of the {depth} blocks")

@@ -21,7 +21,11 @@ from prunus.tokens.splice import Prompt, resize_images
 
 def attach_prompt(model: nn.Module, gate: TokenGate) -> None:
     """Let the model take prompts written for N tokens per image, in plain forward passes."""
-    _image_model(model)
+    if hasattr(_image_model(model), "image_newline"):
+        raise BadInput(
+            f"{type(model).__name__} packs whole patch grids with newline tokens, which needs all patches of every tile; prune its "
+            "tiles with tokens.anyres.kept_tokens and tokens.splice"
+        )
     model.register_forward_pre_hook(_rewrite, with_kwargs=True)
 
 
@@ -42,13 +46,29 @@ def prune_prompt(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
         return batch
     gate = _gate(model)
     core = _image_model(model)
-    settings = {name: batch.pop(name) for name in ("vision_feature_layer", "vision_feature_select_strategy") if batch.get(name) is not None}
-    outputs = core.get_image_features(pixel_values=batch.pop("pixel_values"), return_dict=True, **settings)
+    settings = {
+        name: batch.pop(name)
+        for name in ("vision_feature_layer", "vision_feature_select_strategy")
+        if batch.get(name) is not None
+    }
+    outputs = _features(core, batch.pop("pixel_values"), settings)
     batch["mm_encoder_outputs"] = {"image": outputs}
     whole = settings.get("vision_feature_select_strategy", core.config.vision_feature_select_strategy) == "full"
     kept, span = _kept(gate, outputs.pooler_output, gate.prefix if whole else 0)
     prompt = _shrunk(batch, core.config.image_token_id, kept, span, gate.policy.positions)
     return batch if prompt is None else _with_prompt(batch, prompt, gate.policy.positions)
+
+
+def _features(core: Any, pixels: Tensor, settings: dict[str, Any]) -> Any:
+    try:
+        return core.get_image_features(pixel_values=pixels, return_dict=True, **settings)
+    except (RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"{type(core).__name__} could not encode the pruned images ({error}); models that merge neighbouring patches before "
+            "the projector need all of them"
+        ) from error
 
 
 def _gate(model: nn.Module) -> TokenGate:
@@ -72,7 +92,9 @@ def _kept(gate: TokenGate, features: Any, leading: int) -> tuple[Tensor, int]:
     """Positions `[images, leading + T]` of the kept features, and how many an image had."""
     kept = gate.kept
     if kept is None or kept.shape[0] != len(features) or features[0].shape[0] != leading + kept.shape[1]:
-        raise BadInput("the image features do not come from the gated block: vision_feature_layer was changed after the plan")
+        raise BadInput(
+            "the image features do not come from the gated block: vision_feature_layer was changed after the plan"
+        )
     if leading:
         head = torch.arange(leading, device=kept.device).expand(kept.shape[0], leading)
         kept = torch.cat([head, kept + leading], 1)
@@ -113,7 +135,9 @@ def _with_prompt(batch: dict[str, Any], prompt: Prompt, positions: str) -> dict[
     return batch
 
 
-def _rewrite(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]] | None:
+def _rewrite(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[()], dict[str, Any]] | None:
     """Before a forward pass: encode, prune, rewrite."""
     bound = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
     call = {**{name: value for name, value in bound.items() if name != "kwargs"}, **bound.get("kwargs", {})}

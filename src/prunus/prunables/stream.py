@@ -22,7 +22,9 @@ from prunus.core.prunable import Group
 from prunus.core.registry import find
 from prunus.prunables.encoders import Encoder, find_encoder
 from prunus.prunables.llava import attach_prompt
+from prunus.signals.cls_attention import projections
 from prunus.tokens.gate import Policy, TokenGate
+from prunus.tokens.vispruner import PER_ROUND
 
 SUFFIX = ":tokens"
 
@@ -35,6 +37,8 @@ class TokenStream:
             transformers LLaVA model.
     """
 
+    unit = "tokens"
+
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.encoder: Encoder = find_encoder(model)
@@ -44,7 +48,9 @@ class TokenStream:
         if unit not in (None, "tokens"):
             raise UnknownName("unit of a token stream", unit, ("tokens",))
         cost = self.token_macs(0)
-        return tuple(Group(name + SUFFIX, "tokens", self.encoder.tokens, cost=float(cost)) for name in self.encoder.blocks)
+        return tuple(
+            Group(name + SUFFIX, "tokens", self.encoder.tokens, cost=float(cost)) for name in self.encoder.blocks
+        )
 
     def place(self, at: str | int | None) -> str:
         """The block a plan names.
@@ -56,7 +62,9 @@ class TokenStream:
         encoder = self.encoder
         if at is None or at == "vision.output":
             if encoder.feature_block is None:
-                raise BadInput(f"say behind which of the {len(encoder.blocks)} blocks tokens go: at=0 .. at={len(encoder.blocks) - 1}")
+                raise BadInput(
+                    f"say behind which of the {len(encoder.blocks)} blocks tokens go: at=0 .. at={len(encoder.blocks) - 1}"
+                )
             return encoder.blocks[encoder.feature_block]
         if isinstance(at, int) or at.lstrip("-").isdigit():
             index = int(at)
@@ -161,16 +169,19 @@ class TokenStream:
         width, (outputs, inputs) = _width(attention), _query_shape(attention)
         if policy is None:
             return 0
+        extra = _vispruner_macs(policy, tokens, inputs) if policy.select == "tokens/vispruner" else 0
         if "cls_attention" in policy.needs:
-            return 2 * outputs * inputs + _heads(attention) * inputs * length
+            return extra + 2 * outputs * inputs + _heads(attention) * inputs * length
         if "received_attention" in policy.needs:
-            return 2 * length * outputs * inputs + length**2 * width
-        return 0
+            return extra + 2 * length * outputs * inputs + length**2 * width
+        return extra
 
     def fingerprint(self) -> str:
         """Of the encoder's shape: blocks, widths, tokens, leading tokens. A policy does not depend on weights."""
         parts = [repr(self.encoder)]
-        parts += [f"{name}{tuple(p.shape)}" for name, p in self.model.get_submodule(self.encoder.root).named_parameters()]
+        parts += [
+            f"{name}{tuple(p.shape)}" for name, p in self.model.get_submodule(self.encoder.root).named_parameters()
+        ]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -181,6 +192,16 @@ def policy_of(plan: Plan) -> Policy:
     return Policy(**plan.provenance["policy"])
 
 
+def _vispruner_macs(policy: Policy, tokens: int, width: int) -> int:
+    """Similarities of its rounds."""
+    important = int(policy.count * policy.select_options.get("important_ratio", 0.5))
+    rest, target, macs = tokens - important, policy.count - important, 0
+    while target and rest > target:
+        macs += -(-rest // 2) * (rest // 2) * width
+        rest -= min(PER_ROUND, rest - target, -(-rest // 2))
+    return macs
+
+
 def _linear_macs(block: nn.Module) -> int:
     linear = sum(m.weight.numel() for m in block.modules() if isinstance(m, nn.Linear))
     fused = [m.in_proj_weight for m in block.modules() if isinstance(m, nn.MultiheadAttention)]
@@ -188,15 +209,11 @@ def _linear_macs(block: nn.Module) -> int:
 
 
 def _query_shape(attention: nn.Module) -> tuple[int, int]:
-    from prunus.signals.cls_attention import projections
-
     outputs, inputs = projections(attention).query_weight.shape
     return outputs, inputs
 
 
 def _heads(attention: nn.Module) -> int:
-    from prunus.signals.cls_attention import projections
-
     parts = projections(attention)
     return parts.query_weight.shape[0] // parts.head_dim
 

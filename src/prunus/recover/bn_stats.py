@@ -26,7 +26,7 @@ from prunus.train.step import to_device
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
-@recovery(needs=(), card="perp")
+@recovery(needs=())
 def bn_stats(
     model: nn.Module,
     data: Any,
@@ -44,6 +44,7 @@ def bn_stats(
     A model without BatchNorm comes back unchanged. Momentum and every other setting are restored.
 
     Args:
+        step: adapter of a batch; by default the model is called on its inputs.
         batch: rows at a time; large batches, because the variance within a batch is averaged.
         rows: read at most so many.
         device: where the model runs.

@@ -46,6 +46,7 @@ def distill(
     """Train `model` in place on (1 - alpha) CE + alpha T^2 KL(teacher || student) and return it.
 
     Args:
+        step: adapter of a batch; inferred from the first one.
         steps: optimizer steps; or give epochs. Neither: one epoch.
         epochs: passes over the data.
         lr: peak learning rate.
@@ -73,7 +74,9 @@ def distill(
     settings |= {"distill": weight_of_teacher(alpha, kept), "temperature": temperature}
     mode = teacher.training
     try:
-        return train(model, data, steps=steps, epochs=epochs, masks=masks, norms_only=norms_only, report=report, **settings)
+        return train(
+            model, data, steps=steps, epochs=epochs, masks=masks, norms_only=norms_only, report=report, **settings
+        )
     finally:
         teacher.train(mode)
 

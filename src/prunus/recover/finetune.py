@@ -41,6 +41,7 @@ def finetune(
     """Train `model` in place and return it, in evaluation mode.
 
     Args:
+        step: adapter of a batch; inferred from the first one.
         steps: optimizer steps; or give epochs. Neither: one epoch.
         epochs: passes over the data.
         lr: peak learning rate.

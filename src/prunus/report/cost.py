@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from prunus.core.arms import Arm
+from prunus.measure import stats
 
 SIGNALS, SELECTION, TRAINING, RECOVERY = "signals_cpu_s", "selection_cpu_s", "training_cpu_s", "recovery_cpu_s"
 SAMPLES = "samples"
@@ -42,9 +44,8 @@ def break_even(arm: Arm, full: float | None) -> tuple[float | None, str]:
     """Number of trainings after which the arm has paid for its signals and selection, and the same in words."""
     if full is None or TRAINING not in arm.cost:
         return None, ""
-    before = arm.cost.get(SIGNALS, 0.0) + arm.cost.get(SELECTION, 0.0)
-    saved = full - arm.cost[TRAINING]
-    if saved <= 0:
+    signals, selection = arm.cost.get(SIGNALS, 0.0), arm.cost.get(SELECTION, 0.0)
+    trainings = stats.break_even(signals=signals, selection=selection, full=full, subset=arm.cost[TRAINING])
+    if math.isinf(trainings):
         return None, "never: training is not shorter"
-    trainings = before / saved
     return trainings, "in the first training" if trainings <= 1 else f"after {trainings:.1f} trainings"

@@ -48,7 +48,8 @@ class Verdict:
         against: the arm it is compared with.
         word: better, worse, below random or tie; chosen by measure, printed as it is.
         difference: mean paired difference, in the metric's unit.
-        interval: its 95 % interval, after the correction for the table.
+        interval: its 95 % interval, or None where there are fewer than two pairs.
+        pairs: how many seeds or rows were paired; 0 where not said.
     """
 
     what: str
@@ -57,7 +58,8 @@ class Verdict:
     against: str
     word: str
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    pairs: int = 0
 
 
 @dataclass(frozen=True)

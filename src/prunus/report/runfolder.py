@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from prunus.core.arms import arms
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.results import Results
-from prunus.report import build, markdown, page, text, view
-from prunus.report.data import KeptBars, PlanRow, ReportData, Verdict
+from prunus.report import build, markdown, page, text, verdicts, view
+from prunus.report.data import KeptBars, PlanRow, ReportData
 
 FORMS = {
     "html": ("report.html", page.render),
@@ -27,7 +27,6 @@ def read(
     *,
     title: str = "",
     command: str = "",
-    verdicts: Iterable[Verdict] = (),
     notes: Iterable[str] = (),
 ) -> ReportData:
     """Everything a run folder holds, as a ReportData.
@@ -36,7 +35,6 @@ def read(
         folder: with `metrics/*.jsonl`, `env.json` and `arms/<arm>/<budget>/<seed>/plan/`.
         title: default the folder's name.
         command: what was typed.
-        verdicts: of the paired statistics over the same rows.
         notes: sentences for the end of the report.
 
     Raises:
@@ -52,7 +50,7 @@ def read(
         title=title or folder.name,
         results=results,
         command=command,
-        verdicts=tuple(verdicts),
+        verdicts=verdicts.over_arms(results),
         plans=tuple(row for row, _ in plans.values()),
         curves=build.curves(results),
         notes=tuple(notes),
@@ -69,6 +67,12 @@ def write(data: ReportData, out: str | Path, forms: Iterable[str] = ("html",)) -
         name, render = FORMS[form]
         made.append(files.write_bytes(Path(out) / name, render(data).encode()))
     return made
+
+
+def stage(inputs: Mapping[str, Path], params: Mapping[str, Any], out: Path) -> None:
+    """The stage `report` of a run: `inputs["run"]` is the run folder, `params` the recipe's report table and the run's name."""
+    data = read(inputs["run"], title=params.get("title") or params["name"], command=f"prunus run {params['name']}.toml")
+    write(data, out, params.get("forms", ("html",)))
 
 
 def _environment(folder: Path) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def _plans(folder: Path, results: Results) -> dict[tuple[str, str], tuple[PlanRo
     for arm in arms(results):
         if arm.role != "pruned":
             continue
-        place = folder / "arms" / _safe(arm.what) / _safe(arm.budget or "all")
+        place = folder / "arms" / files.safe_name(arm.what) / files.safe_name(arm.budget or "all")
         for seed in sorted(place.glob("seed*")):
             if (seed / "plan" / "plan.json").is_file():
                 plan = Plan.load(seed / "plan")
@@ -102,12 +106,6 @@ def _plans(folder: Path, results: Results) -> dict[tuple[str, str], tuple[PlanRo
                 )
                 break
     return found
-
-
-def _safe(label: str) -> str:
-    """A label as the run folder spells it: `el2n + ccs` -> `el2n+ccs`, `30% rows` -> `30pct-rows`."""
-    spelled = label.replace(" + ", "+").replace("%", "pct")
-    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in spelled).strip("-.") or "dense"
 
 
 def _with_bars(data: ReportData, plans: dict[tuple[str, str], Plan]) -> ReportData:

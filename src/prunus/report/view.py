@@ -99,14 +99,13 @@ def _tile(name: str, value: float, before: float) -> dict[str, str]:
 def verdict_line(verdict: Verdict) -> dict[str, str]:
     """A comparison in words: difference in points for shares, in the metric's unit else."""
     tone, mark = TONES.get(verdict.word, ("tie", "·"))
-    share = all(is_share(verdict.metric, value) for value in (verdict.difference, *verdict.interval))
+    values = (verdict.difference, *(verdict.interval or ()))
+    share = all(is_share(verdict.metric, value) for value in values)
     scale, form, unit = (100.0, "+.2f", " points") if share else (1.0, "+.4g", "")
-    difference, low, high = (
-        f"{scale * value:{form}}".replace("-", "−") for value in (verdict.difference, *verdict.interval)
-    )
+    difference, *ends = (f"{scale * value:{form}}".replace("-", "−") for value in values)
     line = {name: str(getattr(verdict, name)) for name in ("what", "budget", "against", "word")}
     line |= {"metric": label(verdict.metric), "tone": tone, "mark": mark}
-    return line | {"difference": difference + unit, "interval": f"{low} to {high}"}
+    return line | {"difference": difference + unit, "interval": " to ".join(ends) or "one pair: no interval"}
 
 
 def plan_view(plan: PlanRow) -> dict[str, Any]:

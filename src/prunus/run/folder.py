@@ -13,12 +13,6 @@ from prunus.core.environment import changes
 from prunus.core.errors import BadInput, PrunusError
 
 
-def safe_name(text: str) -> str:
-    """A label as a file name: `el2n + ccs` -> `el2n+ccs`, `30% rows` -> `30pct-rows`."""
-    text = text.replace(" + ", "+").replace("%", "pct")
-    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in text).strip("-.") or "dense"
-
-
 class RunFolder:
     """Writing into one run folder; the caller holds its lock."""
 
@@ -78,13 +72,13 @@ class RunFolder:
 
     def append(self, arm: str, rows: list[dict[str, Any]]) -> None:
         """Add rows to metrics/<arm>.jsonl, so that a run can be watched."""
-        files.append_json(self.metrics / f"{safe_name(arm)}.jsonl", rows)
+        files.append_json(self.metrics / f"{files.safe_name(arm)}.jsonl", rows)
 
     def rewrite(self, rows: Mapping[str, list[dict[str, Any]]]) -> None:
         """At the end: every metrics file once more, complete, in the recipe's order, without doubles."""
         for arm, lines in rows.items():
             data = b"".join(files.dump_line(line) for line in lines)
-            files.write_bytes(self.metrics / f"{safe_name(arm)}.jsonl", data)
+            files.write_bytes(self.metrics / f"{files.safe_name(arm)}.jsonl", data)
 
     def publish(self, made: Path) -> list[Path]:
         """Copy the report's files into the folder, each whole or not at all."""

@@ -74,11 +74,11 @@ class RunProgress:
             self._bar.update(self._task, advance=1, description=label[:60], eta=self._eta_text())
         elif time.monotonic() - self._last >= QUIET:
             self._last = time.monotonic()
-            self.console.print(f"{self.done} of {self.count} stages done, {self._eta_text()}: {label}", highlight=False)
+            self.say(f"{self.done} of {self.count} stages done, {self._eta_text()}: {label}")
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _eta_text(self) -> str:
         eta = self.eta()

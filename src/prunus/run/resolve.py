@@ -31,7 +31,6 @@ from prunus.core.errors import BadInput
 from prunus.recipe.cases import DATA_UNITS, Case, Step, cases
 from prunus.recipe.schema import Recipe
 from prunus.run.catalogue import Facts, MethodFacts, method_facts
-from prunus.run.folder import safe_name
 from prunus.run.stage import Graph, Node, Tag
 
 COMBINED = ("select", "allocate", "compensate")
@@ -191,7 +190,7 @@ class _Builder:
 
     def finish(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
         measured = self.table("measure", case.measure)
-        where = f"{safe_name(case.arm)}/{safe_name(case.budget or 'all')}/seed{seed}"
+        where = f"{files.safe_name(case.arm)}/{files.safe_name(case.budget or 'all')}/seed{seed}"
         plan = state.cut or state.rows
         inputs = {"data": data, "dense": state.dense, "plan": plan}
         tag = Tag(case.arm, case.budget, seed, " then ".join(map(_method_id, case.steps)), case.control)

@@ -6,14 +6,16 @@ Needs: a hard or easy score; a second one as `cut_score` where the cut goes by a
 Cost: O(n log n), memory about 5 n numbers.
 Departures: the last stratum is closed on the right. The released code multiplies the maximum by 1.0001 instead, which
   loses the top rows when the maximum is not above 0; a constant score becomes one stratum (plain random sampling),
-  where the released code divides by 0. Ties of the cut: the larger id goes first. A budget that the cut makes
-  unreachable is an error where the released code returns fewer rows. The draw inside a stratum is by keyed hash.
-  `parity="official"` does all of this as released: float32 edges, torch's sort between strata of equal size, and one
-  torch.randperm for each stratum, in ascending order, from a generator seeded with the seed of `rng`.
-  `hard_cut="auto"` interpolates the table of the paper's appendix for AUM on CIFAR-10 by the share that goes: 0 up to
-  50 %, 0.1 at 70 %, 0.2 at 80 %, 0.3 at 90 % and above. The released README uses the same numbers at 80 and 90 % on
-  ImageNet. It is the authors' grid search, not an estimate of the noise in the data at hand: with clean labels a
-  smaller cut can be better (digits, 10 % kept: 0.1).
+  where the released code keeps nothing if the constant is 0 or less. Ties of the cut: the larger id goes first. A
+  budget that the cut makes unreachable is an error where the released code returns fewer rows. The draw inside a
+  stratum is by keyed hash. `parity="official"` does all of this as released: float32 edges, torch's sort between
+  strata of equal size, and one torch.randperm for each stratum, in ascending order, from a generator seeded with the
+  seed of `rng`. `hard_cut="auto"` interpolates the table of the paper's appendix for AUM on CIFAR-10 by the share
+  that goes: 0 up to 50 %, 0.1 at 70 %, 0.2 at 80 %, 0.3 at 90 % and above. The released README uses the same numbers
+  at 80 and 90 % on ImageNet. It is the authors' grid search, not an estimate of the noise in the data at hand.
+  Digits, 5 seeds (benchmarks/ccs_digits.py), 10 % kept: clean labels auto 0.910, best cut (0.1) 0.919, no cut 0.891,
+  random 0.910; 20 % wrong labels auto 0.902, no cut 0.614, random 0.712. At 30 % kept with 20 % wrong labels it cuts
+  too little: auto 0.832, a cut of 0.3 0.938. Set hard_cut where the share of wrong labels is known.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Projections:
         return k if self.key_norm is None else self.key_norm(k)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], -1, self.head_dim).transpose(1, 2)
 
 
 def _norm(module: nn.Module | None) -> nn.Module | None:
@@ -77,7 +77,12 @@ def projections(attention: nn.Module) -> Projections:
     if isinstance(attention, nn.MultiheadAttention):
         return _torch_projections(attention)
     kind = type(attention).__name__
-    if hasattr(attention, "rope") or "Rope" in kind or "RelPos" in kind or getattr(attention, "rel_pos", None) is not None:
+    if (
+        hasattr(attention, "rope")
+        or "Rope" in kind
+        or "RelPos" in kind
+        or getattr(attention, "rel_pos", None) is not None
+    ):
         raise BadInput(f"{kind} adds positions to its attention; its weights can't be recomputed from q and k alone")
     head_dim = getattr(attention, "head_dim", None)
     scale = getattr(attention, "scale", None) or getattr(attention, "scaling", None)
@@ -96,11 +101,16 @@ def projections(attention: nn.Module) -> Projections:
 
 def _torch_projections(attention: nn.MultiheadAttention) -> Projections:
     if attention.bias_k is not None or attention.add_zero_attn:
-        raise BadInput("MultiheadAttention with add_bias_kv or add_zero_attn has a key that is no token; it is not supported")
-    if attention.in_proj_weight is None:
-        raise BadInput("MultiheadAttention with kdim or vdim other than embed_dim is cross attention, not a token encoder")
-    parts = _thirds(attention.in_proj_weight, attention.in_proj_bias)
-    return Projections(*parts, attention.head_dim, attention.head_dim**-0.5)
+        raise BadInput(
+            "MultiheadAttention with add_bias_kv or add_zero_attn has a key that is no token; it is not supported"
+        )
+    weight: Tensor | None = getattr(attention, "in_proj_weight", None)  # None for kdim or vdim, whatever its type says
+    if weight is None:
+        raise BadInput(
+            "MultiheadAttention with kdim or vdim other than embed_dim is cross attention, not a token encoder"
+        )
+    head_dim: int = getattr(attention, "head_dim")  # noqa: B009  torch leaves its type open
+    return Projections(*_thirds(weight, attention.in_proj_bias), head_dim, head_dim**-0.5)
 
 
 def cls_attention(attention: nn.Module, hidden: Tensor, *, prefix: int = 1, query: int = 0) -> Tensor:
@@ -144,8 +154,8 @@ def received_attention(attention: nn.Module, hidden: Tensor, *, prefix: int = 0)
     parts = projections(attention)
     keys = parts.keys(hidden).transpose(-2, -1)
     total: Tensor | None = None
-    for block in hidden.split(QUERY_BLOCK, dim=1):
-        part = _softmax(parts.queries(block) @ keys).sum(2)
+    for start in range(0, hidden.shape[1], QUERY_BLOCK):
+        part = _softmax(parts.queries(hidden[:, start : start + QUERY_BLOCK]) @ keys).sum(2)
         total = part if total is None else total + part
     assert total is not None
     return (total / hidden.shape[1])[:, :, prefix:]

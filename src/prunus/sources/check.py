@@ -14,6 +14,7 @@ from prunus.sources.content import Content, Progress, equal_groups, read_content
 from prunus.sources.near import near_groups, sketch_of
 
 SHOWN = 10
+UNKNOWN = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,23 @@ class DataReport:
         """One sentence for each thing to look at; [] when there is none."""
         found: list[str] = []
         if self.unreadable:
-            found.append(f"{len(self.unreadable)} rows can't be read: {_shown(self.unreadable)}")
+            found.append(f"{_rows(len(self.unreadable))} can't be read: {_shown(self.unreadable)}")
         if self.duplicates:
-            found.append(f"{self.spare} rows repeat the content of another, in {len(self.duplicates)} groups")
+            found.append(
+                f"{_rows(self.spare)} could go: their content is there already ({len(self.duplicates)} groups)"
+            )
         if self.conflicts:
             first = [list(ids) for ids, _ in self.conflicts[:3]]
-            found.append(f"{len(self.conflicts)} duplicate groups carry different labels: {first}")
+            found.append(f"{len(self.conflicts)} of these groups carry different labels: {first}")
         for column in self.columns:
             bad = column["missing"] + column["not_finite"]
             if bad:
                 found.append(f"column {column['name']} has {bad} missing, NaN or infinite values")
         if self.near_duplicates:
             spare = sum(len(group) - 1 for group in self.near_duplicates)
-            found.append(f"{spare} rows nearly repeat another, in {len(self.near_duplicates)} groups")
+            found.append(f"{_rows(spare)} could go: almost the same is there ({len(self.near_duplicates)} groups)")
         if self.leaks:
-            found.append(f"{len(self.leaks)} rows are also in {self.other}: {_shown([here for here, _ in self.leaks])}")
+            found.append(f"{_rows(len(self.leaks))} also in {self.other}: {_shown([here for here, _ in self.leaks])}")
         empty = [name for name, count in self.classes.items() if count == 0]
         if empty:
             found.append(f"classes without rows: {_shown(empty)}")
@@ -99,6 +102,10 @@ class DataReport:
             parts.append(f"largest to smallest class: {self.imbalance:.2f}")
         parts += [f"- {problem}" for problem in self.problems()] or ["no problem found"]
         return "\n".join(parts)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _shown(items: Any) -> str:
@@ -135,6 +142,7 @@ def check_data(
     """
     content = read_content(data, sketch=sketch_of() if near else None, progress=progress)
     readable, ids = content.readable, data.ids
+    labels = _labels(data, content)
     groups = equal_groups(content.digests, readable)
     facts = [_facts(column) for column in content.columns.values()]
     notes = [f"column {column.name} has one value only" for column in content.columns.values() if column.constant]
@@ -150,10 +158,10 @@ def check_data(
         role=data.role,
         rows=len(data),
         columns=facts,
-        classes=_classes(data),
+        classes=_classes(labels, data.classes),
         unreadable={str(ids[place]): why for place, why in sorted(content.unreadable.items())},
         duplicates=[tuple(ids[group].tolist()) for group in groups],
-        conflicts=_conflicts(data, groups),
+        conflicts=_conflicts(labels, ids, groups),
         near_duplicates=near_ids,
         leaks=None if other is None else _leaks(data, content, other, progress),
         other="" if other is None else other.name,
@@ -167,23 +175,31 @@ def _facts(column: Any) -> dict[str, Any]:
     return {**facts, "low": None if empty else column.low, "high": None if empty else column.high}
 
 
-def _classes(data: Dataset) -> dict[str, int]:
-    labels = data.labels
-    if labels is None or labels.ndim != 1 or labels.dtype.kind == "f":
+def _labels(data: Dataset, content: Content) -> np.ndarray | None:
+    """Class numbers `[n]`, UNKNOWN where the row that would tell could not be read; None for anything else."""
+    labels = data.known_labels
+    if labels is None and content.labels and all(isinstance(label, int) for label in content.labels.values()):
+        labels = np.array([content.labels.get(place, UNKNOWN) for place in range(len(data))], dtype=np.int64)
+    return None if labels is None or labels.ndim != 1 or labels.dtype.kind == "f" else labels
+
+
+def _classes(labels: np.ndarray | None, names: Sequence[str] | None) -> dict[str, int]:
+    if labels is None:
         return {}
-    values, counts = np.unique(labels, return_counts=True)
-    if data.classes is None:
-        return {str(value): int(count) for value, count in zip(values.tolist(), counts)}
+    values, counts = np.unique(labels[labels != UNKNOWN], return_counts=True)
     held = dict(zip(values.tolist(), counts.tolist()))
-    return {name: held.get(number, 0) for number, name in enumerate(data.classes)}
+    if names is None:
+        return {str(value): count for value, count in held.items()}
+    return {name: held.get(number, 0) for number, name in enumerate(names)}
 
 
-def _conflicts(data: Dataset, groups: Sequence[np.ndarray]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    labels = data.labels
-    if labels is None or labels.ndim != 1:
+def _conflicts(
+    labels: np.ndarray | None, ids: np.ndarray, groups: Sequence[np.ndarray]
+) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    if labels is None:
         return []
     differing = [group for group in groups if len(np.unique(labels[group])) > 1]
-    return [(tuple(data.ids[group].tolist()), tuple(labels[group].tolist())) for group in differing]
+    return [(tuple(ids[group].tolist()), tuple(labels[group].tolist())) for group in differing]
 
 
 def _leaks(data: Dataset, content: Content, other: Dataset, progress: Progress | None) -> list[tuple[Any, Any]]:

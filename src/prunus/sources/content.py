@@ -44,7 +44,9 @@ class ColumnFacts:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def see(self, values: Any) -> None:
-        """Add one block."""
+        """Add one block. Images that can't be read are counted as rows, not as missing cells."""
+        if self.kind == "image":
+            return
         if hasattr(values, "numpy"):
             self.kind = "number" if values.ndim == 1 else "list"
             array = values.numpy()
@@ -54,7 +56,7 @@ class ColumnFacts:
             return
         present = [value for value in values if value is not None]
         self.missing += len(values) - len(present)
-        if not present or self.kind == "image":
+        if not present:
             return
         self.kind = "text" if isinstance(present[0], str) else "list" if isinstance(present[0], list) else "other"
         if self.kind == "text":
@@ -78,12 +80,14 @@ class Content:
         digests: `[n]` of 16 bytes each (dtype V16); zero where a row can't be read.
         unreadable: position -> reason.
         columns: facts by name.
+        labels: position -> label, where rows had to be read to know it.
         tokens: position -> text or image fingerprint for near duplicates, when asked for.
     """
 
     digests: np.ndarray
     unreadable: dict[int, str]
     columns: dict[str, ColumnFacts]
+    labels: dict[int, Any] = field(default_factory=dict)
     tokens: dict[int, Any] = field(default_factory=dict)
 
     @property
@@ -108,6 +112,8 @@ def read_content(
         places = np.arange(start, min(start + BLOCK, len(data)))
         for part, rows in _readable_parts(data.backing, places, content.unreadable):
             _see(rows, part, left_out, content, sketch)
+            if data.known_labels is None and data.label in rows:
+                content.labels |= dict(zip(part.tolist(), _plain(rows[data.label])))
         if progress is not None:
             progress(int(places[-1]) + 1, len(data))
     return content
@@ -169,6 +175,10 @@ def _pixels(
         facts.sizes[size] = facts.sizes.get(size, 0) + 1
         out.append(pixels)
     return out
+
+
+def _plain(values: Any) -> list[Any]:
+    return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
 def cell_bytes(cell: Any) -> bytes:

@@ -98,12 +98,7 @@ def readable(file: Location, what: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadInput(f"{file.path} is gone: {error}") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-    ) as error:  # pyarrow's errors are ValueErrors, zipfile's are OSErrors or its own
+    except (OSError, ValueError, KeyError, EOFError) as error:  # pyarrow raises OSError and kinds of ValueError
         if isinstance(error, BadInput):
             raise
         raise CorruptFile(f"{file.path} is not a whole {what}: {type(error).__name__}: {error}") from error

@@ -81,15 +81,15 @@ class Reader:
             self._cache.popitem(last=False)
         return table
 
-    def column(self, name: str) -> Any:
-        """One column of all files, group after group, past the cache."""
+    def column(self, name: str, groups: Sequence[int]) -> Any:
+        """One column of some row groups, past the cache."""
         pa = require("pyarrow", "data")
         parts: list[Any] = []
-        for file, place in self.groups:
+        for file, place in (self.groups[group] for group in groups):
             with readable(self.files[file], "parquet file"):
                 table = self._file(file).read_row_group(place, columns=[name], use_threads=False)
             parts += arrow.nested(table, name).chunks
-        return pa.chunked_array(parts) if parts else pa.chunked_array([], type=self.schema.field(name).type)
+        return pa.chunked_array(parts) if parts else arrow.nested(self.schema.empty_table(), name)
 
 
 class ParquetRows:
@@ -131,8 +131,14 @@ class ParquetRows:
         first = name.partition(".")[0]
         if first not in self.names():
             raise UnknownName("column", name, self.names())
-        values = arrow.plain(arrow.column_values(self._reader.column(name)))
-        return values if self._positions is None else values[self._positions]
+        starts, places = self._reader.starts, self._positions
+        if places is None:
+            return arrow.plain(arrow.column_values(self._reader.column(name, range(len(starts) - 1))))
+        group = np.searchsorted(starts, places, side="right") - 1
+        needed, number = np.unique(group, return_inverse=True)
+        values = arrow.plain(arrow.column_values(self._reader.column(name, needed.tolist())))
+        begins = np.concatenate([[0], np.cumsum(np.diff(starts)[needed])])
+        return values[begins[number] + places - starts[group]]
 
     def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> dict[str, Any]:
         return arrow.table_columns(self.table(positions, columns))

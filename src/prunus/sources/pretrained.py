@@ -91,10 +91,31 @@ def transformers_model(
         if num_classes is not None:
             source["ignore_mismatched_sizes"] = True
         # The config is passed on: reading it again from a GGUF file takes as long as the weights do.
-        model = cls.from_pretrained(folder, config=config, dtype=kind, **source)
-    if gguf and hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config  # the weights are no longer quantised; with it save_pretrained refuses
+        model, info = cls.from_pretrained(folder, config=config, dtype=kind, output_loading_info=True, **source)
+    _refuse_random_parts(model, info, folder, num_classes)
+    if gguf:
+        _forget_quantisation(model)
     return model
+
+
+def _forget_quantisation(model: nn.Module) -> None:
+    """The weights are plain numbers now; with these marks of their past, transformers refuses to save them."""
+    for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer"), (model, "quantization_method")):
+        if name in vars(owner):
+            delattr(owner, name)
+    if "is_quantized" in vars(model):
+        model.is_quantized = False  # type: ignore[assignment]
+
+
+def _refuse_random_parts(model: nn.Module, info: dict[str, Any], folder: str, num_classes: int | None) -> None:
+    """transformers fills what a checkpoint lacks with random numbers and goes on; only a new classifier may be so."""
+    missing = sorted(info["missing_keys"])
+    if num_classes is not None:
+        base = getattr(model, "base_model_prefix", "") + "."
+        missing = [name for name in missing if name.startswith(base)]
+    if missing:
+        total = len(model.state_dict())
+        raise BadInput(f"{folder} lacks {len(missing)} of {total} tensors of {type(model).__name__}: {missing[:4]}")
 
 
 def _class_of(transformers: Any, config: Any, causal: bool) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 from prunus.core.registry import criterion
 
 
-@criterion(unit="tokens", at="vision.output", needs=("features",), sense="keep", card="token-baselines")
+@criterion(unit="tokens", at="vision.output", needs=("features",), sense="keep")
 def feature_norm(s: Any, *, lowest: bool = False) -> Tensor:
     """Euclidean norm of each token. `s.features` `[B, T, d]` -> `[B, T]`.
 

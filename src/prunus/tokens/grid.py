@@ -35,11 +35,13 @@ def grid_shape(tokens: int, width: int | None) -> tuple[int, int]:
     """
     side = width or round(tokens**0.5)
     if side < 1 or tokens % side or (width is None and side * side != tokens):
-        raise BadInput(f"{tokens} tokens make no {'square grid' if width is None else f'grid of width {width}'}; give width=")
+        raise BadInput(
+            f"{tokens} tokens make no {'square grid' if width is None else f'grid of width {width}'}; give width="
+        )
     return tokens // side, side
 
 
-@criterion(unit="tokens", at="vision.output", needs=("features",), sense="keep", card="token-baselines")
+@criterion(unit="tokens", at="vision.output", needs=("features",), sense="keep")
 def grid(s: Any, *, width: int | None = None) -> Tensor:
     """Minus the dither rank. `s.features` `[B, T, d]` -> `[B, T]`.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from prunus.core.registry import criterion
 
 
-@criterion(unit="tokens", at="vision.output", needs=("cls_attention",), sense="keep", card="token-baselines")
+@criterion(unit="tokens", at="vision.output", needs=("cls_attention",), sense="keep")
 def lowest(s: Any) -> Tensor:
     """Minus the head mean of the CLS row. `s.cls_attention` `[B, heads, T]` -> `[B, T]`."""
     return -s.cls_attention.mean(1)

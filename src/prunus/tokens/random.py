@@ -19,7 +19,7 @@ from prunus.core.registry import criterion
 from prunus.core.rng import Rng
 
 
-@criterion(unit="tokens", at="vision.output", needs=("features",), sense="keep", card="token-baselines")
+@criterion(unit="tokens", at="vision.output", needs=("features",), sense="keep")
 def random(s: Any, *, rng: Rng) -> Tensor:
     """Uniform numbers. `s.features` `[B, T, d]` -> `[B, T]`; `s.ids` `[B]`, where given, makes the draw differ by image."""
     batch, tokens = s.features.shape[:2]

@@ -76,7 +76,9 @@ def resize_images(
 def _check_images(per_row: list[int], run: int, images: int) -> None:
     odd = [row for row, count in enumerate(per_row) if count % run]
     if odd:
-        raise BadInput(f"prompt {odd[0]} has {per_row[odd[0]]} image placeholders, which is no multiple of {run} per image")
+        raise BadInput(
+            f"prompt {odd[0]} has {per_row[odd[0]]} image placeholders, which is no multiple of {run} per image"
+        )
     if sum(per_row) != images * run:
         raise BadInput(f"the prompts have {sum(per_row)} image placeholders, but {images} images take {run} each")
 
@@ -142,7 +144,9 @@ def splice(prompt: Prompt, placeholder: int, features: Tensor, embed: Callable[[
     live = prompt.attention_mask.bool()
     is_image = (prompt.input_ids == placeholder) & live
     if int(is_image.sum()) != features.shape[0]:
-        raise BadInput(f"the prompts have places for {int(is_image.sum())} visual tokens, but {features.shape[0]} are given")
+        raise BadInput(
+            f"the prompts have places for {int(is_image.sum())} visual tokens, but {features.shape[0]} are given"
+        )
     text = live & ~is_image
     vectors = embed(prompt.input_ids.masked_fill(~text, 0))
     vectors = vectors.masked_fill(~text.unsqueeze(-1), 0)

@@ -28,7 +28,7 @@ class Feed:
     def __init__(self, data: Any, batch: int) -> None:
         if batch < 1:
             raise BadInput(f"batch must be 1 or more, not {batch}")
-        self._data, self._batch = data, batch
+        self._data, self.batch = data, batch
         self._arrays = _as_arrays(data)
         self._ready = self._arrays is None and not hasattr(data, "__getitem__") and not hasattr(data, "batches")
         self._batched = self._arrays is None and not self._ready and hasattr(data, "batches")
@@ -43,11 +43,11 @@ class Feed:
         if self._ready:
             return len(self._data)
         assert self.ids is not None
-        return -(-len(self.ids) // self._batch)
+        return -(-len(self.ids) // self.batch)
 
     def length(self, ids: np.ndarray | None) -> int:
         """Batches in an epoch over these rows."""
-        return len(self) if ids is None else -(-len(ids) // self._batch)
+        return len(self) if ids is None else -(-len(ids) // self.batch)
 
     def epoch(self, seed: int, epoch: int, ids: np.ndarray | None = None, skip: int = 0) -> Iterator[Any]:
         """Batches of one epoch: `(ids, x, y)`, or what the data give.
@@ -72,12 +72,12 @@ class Feed:
         rows = np.arange(len(self.ids)) if ids is None else self._positions(ids)
         chosen = self.ids[rows]
         order = rows[np.lexsort((chosen, uniform(seed, f"order/{epoch}", chosen)))]
-        order = order[skip * self._batch :]
+        order = order[skip * self.batch :]
         if self._batched:
-            yield from self._data.batches(self._batch, ids=self.ids[order])
+            yield from self._data.batches(self.batch, ids=self.ids[order])
             return
-        for start in range(0, len(order), self._batch):
-            yield self._fetch(order[start : start + self._batch])
+        for start in range(0, len(order), self.batch):
+            yield self._fetch(order[start : start + self.batch])
 
     def _fetch(self, rows: np.ndarray) -> Any:
         if self._arrays is not None:

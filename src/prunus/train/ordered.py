@@ -26,8 +26,8 @@ def ordered(data: Any, batch: int) -> Iterator[Any]:
         raise BadInput(f"batch must be 1 or more, not {batch}")
     if isinstance(data, tuple) and len(data) in (2, 3):
         yield from _slices(data, batch)
-    elif hasattr(data, "batches"):
-        yield from data.batches(batch)
+    elif (batches := getattr(data, "batches", None)) is not None:
+        yield from batches(batch)
     elif hasattr(data, "__getitem__") and not isinstance(data, list):
         yield from _collated(data, batch)
     else:
