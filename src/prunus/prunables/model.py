@@ -164,7 +164,7 @@ class ModelPrunable:
                 weight = tensors.get(name)
                 if weight is None or weight.numel() != kept.size:
                     raise BadInput(f"the plan keeps {kept.size} weights of {name!r}, which this model does not have")
-                weight.mul_(dense_mask(model, name, kept.mask()).to(weight))
+                weight.mul_(in_storage(model, name, kept.mask()).to(weight))
         add_parts(model, plan.edits, lambda module, side: None)
         return model
 
@@ -256,11 +256,11 @@ def as_lines(model: nn.Module, name: str) -> Tensor:
     return weight.reshape(weight.shape[0], -1)
 
 
-def dense_mask(model: nn.Module, name: str, kept: np.ndarray) -> Tensor:
-    """A mask over `[outputs, inputs * taps]` in the shape of the stored weight."""
+def in_storage(model: nn.Module, name: str, lines: np.ndarray) -> Tensor:
+    """`[outputs, inputs * taps]` (a mask, new weights) in the shape of the stored weight; turns `as_lines` back."""
     module = model.get_submodule(name.rpartition(".")[0])
     weight = named_tensors(model)[name]
     if transposed(module) or getattr(module, "transposed", False):
         turned = weight.transpose(0, 1)
-        return torch.from_numpy(kept.reshape(turned.shape)).transpose(0, 1)
-    return torch.from_numpy(kept.reshape(weight.shape))
+        return torch.from_numpy(lines.reshape(turned.shape)).transpose(0, 1).contiguous()
+    return torch.from_numpy(lines.reshape(weight.shape))
