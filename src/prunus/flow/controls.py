@@ -29,6 +29,8 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
         A plan with the method `random` in its provenance.
     """
     rng = Rng(seed, f"control/{plan.unit}")
+    if plan.unit == "layers" and isinstance(prunable, ModelPrunable):
+        prunable.graph_for(plan)
     groups = {name: _drawn(kept, rng.child(name), _fixed(prunable, plan, name)) for name, kept in plan.groups.items()}
     made = {**plan.provenance, "method": f"{plan.unit}/random", "seed": seed, "like": plan.provenance.get("method", "")}
     control = replace(plan, groups=groups, edits=(), reasons={}, reason_names=(), provenance=made)
@@ -36,6 +38,7 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
     if plan.unit == "channels" and names:
         if not isinstance(prunable, ModelPrunable):
             raise BadInput("this plan was compensated: give its control the model and the signals too")
+        prunable.graph_for(plan)
         methods = [registry.find(name, kind="compensator") for name in names]
         control = replace(control, edits=compensated(prunable, groups, methods, signals))
     return control

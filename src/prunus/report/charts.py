@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunus.core.arms import Arm, is_share, label, show
 from prunus.report.data import Curve, Histogram, Series
@@ -128,7 +128,7 @@ def histogram_chart(histogram: Histogram, name: str) -> dict[str, str]:
     def paint(axes: Axes, narrow: bool) -> None:
         edges = histogram.edges
         widths = [right - left for left, right in pairwise(edges)]
-        share = {"width": widths, "align": "edge", "linewidth": 0.5, "edgecolor": PAGE}
+        share: dict[str, Any] = {"width": widths, "align": "edge", "linewidth": 0.5, "edgecolor": PAGE}
         axes.bar(edges[:-1], histogram.kept, color=KEPT, **share)
         axes.bar(edges[:-1], histogram.dropped, bottom=histogram.kept, color=DROPPED, hatch="////", alpha=0.85, **share)
         axes.set_xlabel(histogram.score)
