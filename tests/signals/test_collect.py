@@ -311,6 +311,12 @@ def test_rows_go_to_shards_as_they_come(net, images, tmp_path):
     assert torch.equal(memory.probs, Signals.load(tmp_path / "s").probs)
 
 
+def test_what_was_not_reached_is_listed(vit):
+    found = collect(vit, (torch.randn(3, 3, 8, 8), torch.arange(3)), "input_norm").modules
+    assert found.unreached(vit, "input_norm") == ("cls_token", "pos_embed")
+    assert "head.weight" in found.unreached(vit, "hessian")
+
+
 def test_module_signals_round_trip(net, images, tmp_path):
     found = collect(net, images, ("hessian", "input_mean", "grad")).modules
     found.save(tmp_path / "m")
