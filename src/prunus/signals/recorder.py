@@ -134,6 +134,7 @@ class Recorder:
         """
         if self.world > 1:
             self._fold()
+            self._check_ranks()
         if not self._dynamics.epochs:
             raise BadInput("no epoch is complete: call rec.end_epoch() (on every rank) first")
         fields: dict[str, Any] = self._dynamics.fields()
@@ -239,6 +240,15 @@ class Recorder:
         assert self._out is not None
         path = self._out / f"epoch-{epoch:05d}.rank-{self.rank:04d}-of-{self.world:04d}.safetensors"
         write_arrays(path, {"positions": part.positions, **part.values})
+
+    def _check_ranks(self) -> None:
+        """A part that others lack means that a rank is still at it."""
+        assert self._out is not None
+        epoch = self._dynamics.epochs
+        there = {int(path.name[17:21]) for path in self._out.glob(f"epoch-{epoch:05d}.rank-*-of-{self.world:04d}.*")}
+        if there:
+            missing = sorted(set(range(self.world)) - there)
+            raise BadInput(f"ranks {missing} have not ended epoch {epoch} yet: let all ranks meet (barrier), then ask")
 
     def _fold(self) -> None:
         """Add complete epochs in order, then delete their parts. State first: a crash between the two is harmless."""
