@@ -176,8 +176,8 @@ def test_words_follow_the_interval():
 
 def test_perplexity_and_recovery_of_a_transformers_language_model():
     transformers = pytest.importorskip("transformers")
-    from prunus.recover.distill import distill
-    from prunus.recover.finetune import finetune
+    from prunus.recovery.distill import distill
+    from prunus.recovery.finetune import finetune
 
     torch.manual_seed(0)
     sizes = {
