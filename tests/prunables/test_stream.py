@@ -212,6 +212,22 @@ def test_policy_and_ranks_are_in_the_plan():
     assert stream.plan("feature_norm", "25% tokens", at=1, seed=4, lowest=True).hash() != plan.hash()
 
 
+def test_the_control_of_a_plan_draws_as_many_tokens_at_the_same_place():
+    from prunus.flow.controls import random_like
+
+    stream = TokenStream(build("timm"))
+    plan = stream.plan("vispruner", "4 tokens", at=1)
+    one, other = (random_like(plan, seed) for seed in (0, 1))
+    assert (policy_of(one).rule, policy_of(one).count, policy_of(one).select) == ("tokens/random", 4, "top")
+    assert list(one.groups) == list(plan.groups)
+    kept = []
+    for control in (one, other):
+        pruned = stream.apply(control)
+        logits(pruned, images())
+        kept.append(next(iter(gates(pruned).values())).kept)
+    assert not torch.equal(*kept)
+
+
 def test_errors_say_what_to_do():
     stream = TokenStream(build("siglip"))
     with pytest.raises(BadInput, match="tokens/received"):
