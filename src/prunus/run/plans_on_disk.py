@@ -160,7 +160,7 @@ def _model(inputs: Inputs, params: Params, budget: Budget) -> Plan:
         return plan_layers(prunable, found, budget, score=score, **common)
     if params["unit"] != "channels":
         raise BadInput(f"recipes can't remove {params['unit']} yet")
-    compensate = (params.get("compensate") or {}).get("name") or ("none" if params.get("compensate_none") else None)
+    compensate = (params.get("compensate") or {}).get("name")  # None: the method's own; "none": no compensation
     scope = {"scope": params["within"]} if params["within"] else {}
     return plan_channels(prunable, found.id, budget, score=score, compensate=compensate, **common, **scope)
 
