@@ -101,7 +101,7 @@ def _plans(folder: Path, results: Results) -> dict[tuple[str, str], tuple[PlanRo
                 got = seed / "model" / "applied.json"
                 name = f"{arm.what}, {arm.budget}" if arm.budget else arm.what
                 found[arm.what, arm.budget] = (
-                    build.plan_row(name, plan, files.read_json(got) if got.is_file() else None),
+                    build.plan_row(name, plan, files.read_json(got)["got"] if got.is_file() else None),
                     plan,
                 )
                 break
