@@ -18,21 +18,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
 from prunus.core.rng import torch_rng
-from prunus.measure.predict import predict
-from prunus.measure.stats import over_rows, verdicts, wilson
-from prunus.prunables.downsample import downsampled
-from prunus.prunables.stream import TokenStream
+from prunus.measure.token_rules import RuleLine, compare_rules
 from prunus.tokens.gate import gates
 from prunus.tokens.select import keep_mask
 from prunus.train.canvas import Canvas, SmallViT, digits, foreground
 from prunus.train.loop import fit
 
-RULES = ("fastervlm", "vispruner", "received", "feature_norm", "grid", "lowest")
 PATCH = 4
 
 
@@ -73,62 +69,34 @@ def train(bed: Bed, name: str, epochs: int) -> tuple[nn.Module, float]:
     return model, time.process_time() - start
 
 
-def rows_of(model: nn.Module, data: tuple[Tensor, Tensor], front: Tensor) -> tuple[np.ndarray, float]:
-    """Correct or not for each canvas, and the share of kept patches that touch the digit (of all patches without a gate)."""
-    correct = predict(model, data, batch=len(data[0])).correct.astype(np.float64)
-    found = gates(model)
-    if not found:
-        return correct, float(front.float().mean())
-    (gate,) = found.values()
-    kept = keep_mask(gate.kept, gate.incoming)
-    return correct, float((kept & front).sum() / kept.sum())
-
-
 def compare(model: nn.Module, bed: Bed, keeps: list[int], seeds: int) -> Iterator[dict[str, Any]]:
-    """One line for each place, count and rule."""
+    """One line for each place, count and rule, with the share of kept patches that touch the digit."""
     _, _, x, y = digits(bed.canvas.digit)
     canvases, alone = bed.canvas.place(x, torch_rng(0, "test canvas"))
-    data, front, stream = (canvases, y), foreground(alone, PATCH), TokenStream(model)
-    dense, share = rows_of(model, data, front)
-    yield {
-        "rule": "dense",
-        "accuracy": round(dense.mean(), 4),
-        "interval": _interval(dense),
-        "digit_patches": round(share, 3),
-    }
-    for keep in keeps:
-        small, tokens = downsampled(model, keep)
-        correct, _ = rows_of(small, data, front)
-        line = {
-            "rule": "downsample",
-            "keep": tokens,
-            "accuracy": round(correct.mean(), 4),
-            "interval": _interval(correct),
-        }
-        yield {**line, "note": "smaller images, no training"}
-    lines, gaps = [], []
-    for place in bed.places:
-        for keep in keeps:
-            plans = [stream.plan("random", f"{keep} tokens", at=place, seed=seed) for seed in range(seeds)]
-            draws = [rows_of(stream.apply(plan), data, front) for plan in plans]
-            control = np.mean([correct for correct, _ in draws], axis=0)
-            head = {"behind_block": place, "keep": keep, "of": stream.encoder.tokens}
-            accuracies = [round(float(correct.mean()), 4) for correct, _ in draws]
-            yield {**head, "rule": "random", "accuracy": round(control.mean(), 4), "seeds": accuracies}
-            for rule in RULES:
-                plan = stream.plan(rule, f"{keep} tokens", at=place)
-                correct, precision = rows_of(stream.apply(plan), data, front)
-                ratio = plan.planned["block_macs"] / plan.dense["block_macs"]
-                line = {**head, "rule": rule, "accuracy": round(correct.mean(), 4), "interval": _interval(correct)}
-                lines.append({**line, "on_digit": round(precision, 3), "block_macs": round(ratio, 3)})
-                gaps.append(over_rows(correct, control))
-    for line, gap, word in zip(lines, gaps, verdicts(gaps, better="higher")):
-        assert gap.interval is not None
-        yield {**line, "minus_random": round(gap.mean, 4), "between": [round(v, 4) for v in gap.interval], "word": word}
+    front = foreground(alone, PATCH)
+
+    def on_digit(net: nn.Module) -> dict[str, float]:
+        for gate in gates(net).values():
+            assert gate.kept is not None
+            kept = keep_mask(gate.kept, gate.incoming)
+            return {"on_digit": round(float((kept & front).sum() / kept.sum()), 3)}
+        return {"on_digit": round(float(front.float().mean()), 3)}
+
+    budgets = [f"{keep} tokens" for keep in keeps]
+    options = {"places": bed.places, "seeds": range(seeds), "batch": len(y), "also": on_digit}
+    for line in compare_rules(model, (canvases, y), budgets, **options):
+        yield as_json(line)
 
 
-def _interval(correct: np.ndarray) -> list[float]:
-    return [round(value, 4) for value in wilson(int(correct.sum()), correct.size)]
+def as_json(line: RuleLine) -> dict[str, Any]:
+    """Rounded, without what is empty."""
+    out = {"rule": line.rule, "behind": line.place, "keep": line.count, "accuracy": round(line.accuracy, 4)}
+    out["interval"] = [round(v, 4) for v in line.interval]
+    if line.minus_random is not None and line.minus_random.interval is not None:
+        between = [round(v, 4) for v in line.minus_random.interval]
+        out |= {"minus_random": round(line.minus_random.mean, 4), "between": between, "word": line.word}
+        out["block_macs"] = round(line.block_macs or 0, 3)
+    return {**out, **line.also}
 
 
 def main() -> None:
@@ -138,10 +106,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="fewer for a quick look")
     parser.add_argument("--keep", type=int, nargs="+", default=[16, 8])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--save", help="write the trained weights here (safetensors; the test of rules reads the demo bed's)"
+    )
     options = parser.parse_args()
     bed = BEDS[options.bed]
     epochs = options.epochs or bed.epochs
     model, seconds = train(bed, options.bed, epochs)
+    if options.save:
+        save_file(model.state_dict(), options.save)
     facts = {"bed": options.bed, "epochs": epochs, "train_cpu_seconds": round(seconds, 1), "torch": torch.__version__}
     print(json.dumps({**facts, "threads": torch.get_num_threads()}))
     for line in compare(model, bed, options.keep, options.seeds):

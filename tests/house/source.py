@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("select", "compensate"),
     ("rows", "pairs", "tables", "weights", "channels", "layers", "ranks", "experts", "tokens"),
     ("prunables",),
-    ("sources", "federated", "recover", "measure", "report"),
+    ("sources", "federated", "recovery", "measure", "report"),
     ("flow",),
     ("recipe", "run", "stages", "demo"),
     ("cli", "__main__"),

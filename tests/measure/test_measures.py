@@ -118,7 +118,9 @@ def test_perplexity_by_definition_and_kl_to_dense():
     loss = -log_q.detach().gather(-1, windows[:, 1:, None]).mean()
     assert found["perplexity"][0] == pytest.approx(math.exp(loss), rel=1e-6)
     assert found["kl_to_dense"][0] == pytest.approx(float((log_p.exp() * (log_p - log_q)).sum(-1).mean()), rel=1e-5)
-    assert found["top1_agreement"][0] == pytest.approx(float((log_q.argmax(-1) == log_p.argmax(-1)).float().mean().detach()))
+    assert found["top1_agreement"][0] == pytest.approx(
+        float((log_q.argmax(-1) == log_p.argmax(-1)).float().mean().detach())
+    )
     assert found["perplexity"][1][0] < found["perplexity"][0] < found["perplexity"][1][1]
     assert found.facts["tokens"] == 90
     assert found.facts["window"] == 10
@@ -170,3 +172,28 @@ def test_words_follow_the_interval():
     assert words((1.01, 1.2), "fresh") == "speed-up"
     assert words((0.8, 0.9), "fresh") == "slower"
     assert "MAC ratio" in words((0.9, 1.1), "fresh")
+
+
+def test_perplexity_and_recovery_of_a_transformers_language_model():
+    transformers = pytest.importorskip("transformers")
+    from prunus.recover.distill import distill
+    from prunus.recover.finetune import finetune
+
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 30,
+    }
+    dense, model = (transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).eval() for _ in range(2))
+    ids = torch.arange(120) % 5
+    before = perplexity(model, ids, window=12, dense=dense, batch=4)
+    loss = dense(input_ids=ids.view(10, 12), labels=ids.view(10, 12)).loss
+    assert perplexity(dense, ids, window=12)["token_loss"][0] == pytest.approx(float(loss.detach()), rel=1e-5)
+    batches = [{"input_ids": part} for part in ids.view(10, 12).split(5)]
+    distill(model, batches, teacher=dense, steps=10, optimizer="adamw", lr=0.01, alpha=1.0)
+    assert perplexity(model, ids, window=12, dense=dense)["kl_to_dense"][0] < before["kl_to_dense"][0]
+    finetune(model, batches, steps=10, optimizer="adamw", lr=0.01, norms_only=True)
+    assert perplexity(model, ids, window=12)["perplexity"][0] < before["perplexity"][0]

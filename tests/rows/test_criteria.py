@@ -21,7 +21,9 @@ from prunus.rows.el2n import el2n
 from prunus.rows.entropy import entropy
 from prunus.rows.forgetting import forgetting, from_matrix
 from prunus.rows.grand_last_layer import grand_last_layer
+from prunus.rows.least_confidence import least_confidence
 from prunus.rows.margin import margin
+from prunus.rows.margin_uncertainty import margin_uncertainty
 from prunus.rows.random import random
 from prunus.rows.random_balanced import random_balanced
 from prunus.rows.targets import margin_to_rival
@@ -32,6 +34,8 @@ PER_ROW = {
     "margin": margin,
     "sum_margin": lambda s: margin(s, kind="sum"),
     "entropy": entropy,
+    "least_confidence": least_confidence,
+    "margin_uncertainty": margin_uncertainty,
     "grand_last_layer": grand_last_layer,
 }
 RANGES = {
@@ -39,6 +43,8 @@ RANGES = {
     "el1n": (0, 2),
     "margin": (-1, 1),
     "entropy": (0, math.log(5)),
+    "least_confidence": (0, 1),
+    "margin_uncertainty": (0, 1),
     "sum_margin": (-4, 1),
 }
 

@@ -33,7 +33,7 @@ KINDS = (
 )
 ROOMS = (
     *("rows", "pairs", "tables", "weights", "channels", "layers", "ranks", "experts", "tokens"),
-    *("select", "compensate", "allocate", "schedule", "signals", "recover", "measure"),
+    *("select", "compensate", "allocate", "schedule", "signals", "recovery", "measure"),
 )
 UNIT_ROOMS = ROOMS[:9]
 ENTRY_POINTS = "prunus.methods"

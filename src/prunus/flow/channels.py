@@ -115,7 +115,7 @@ def plan_channels(
     rule = normalise or str(found.facts.get("normalise", "none"))
     counts = _counts(prunable, score, asked, scope, rule, floor_share)
     kept = {name: _best(score.group(name), count) for name, count in counts.items()}
-    edits = _edits(prunable, kept, compensators, signals)
+    edits = compensated(prunable, kept, compensators, signals)
     made = {
         **score.provenance,
         "example": prunable.describe(),
@@ -154,7 +154,7 @@ def _best(group: GroupScore, count: int) -> Kept:
     return Kept.of_ids(group.ids[group.keep_order()[:count]], group.ids.size)
 
 
-def _edits(
+def compensated(
     prunable: ModelPrunable,
     kept: dict[str, Kept],
     compensators: list[registry.Method],

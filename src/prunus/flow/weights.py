@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from prunus.core.budget import Budget
+from prunus.core.edits import SetWeight
 from prunus.core.errors import BadInput
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
@@ -18,8 +19,8 @@ from prunus.core.rng import Rng
 from prunus.core.score import LazyValues, Score
 from prunus.flow.calls import with_rng
 from prunus.flow.signals import module_signals
-from prunus.prunables.model import ModelPrunable, as_lines
-from prunus.select.within import keep_masks
+from prunus.prunables.model import ModelPrunable, as_lines, in_storage
+from prunus.select.within import keep_masks, pattern_of
 from prunus.signals.modules import ModuleSignals
 
 
@@ -101,7 +102,7 @@ def plan_weights(
 
     Args:
         prunable: the model.
-        found: a criterion over weights.
+        found: a criterion or a solver over weights.
         budget: `50% weights`, `sparsity 90%`, `2:4`.
         data: calibration rows of role fit or val, where the criterion needs signals.
         step: adapter of a batch.
@@ -115,6 +116,8 @@ def plan_weights(
     """
     if signals is None:
         signals = module_signals(prunable, set(found.needs), data=data, step=step, what=found.id)
+    if found.kind == "solver":
+        return solve_weights(prunable, found, budget, signals=signals, within=within, layers=layers, options=options)
     score = score_weights(prunable, found, signals=signals, layers=layers, seed=seed, options=options)
     rule = within or str(found.facts.get("within", "group"))
     taps = {group.name: _taps(prunable, group) for group in chosen(prunable, layers)}
@@ -129,6 +132,55 @@ def plan_weights(
     return Plan("weights", kept, budget, planned, dense, (), {}, (), made, prunable.fingerprint())
 
 
+def solve_weights(
+    prunable: ModelPrunable,
+    found: Method,
+    budget: Budget,
+    *,
+    signals: ModuleSignals | None,
+    within: str | None = None,
+    layers: str = "all",
+    options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Masks and new weights of every matrix, each solved alone from the statistics of its inputs.
+
+    Args:
+        prunable: the model.
+        found: a solver over weights.
+        budget: `50% weights`, `sparsity 90%`, `2:4`; a share holds in every matrix.
+        signals: of one calibration pass.
+        within: group, or `n:m`.
+        layers: see `score_weights`.
+        options: the solver's own.
+    """
+    pattern = budget.nm or pattern_of(within or "group")
+    if pattern is None and within not in (None, "group"):
+        raise BadInput(f"{found.id} prunes matrix by matrix: within is group or N:M, not {within!r}")
+    if pattern is None and not budget.term.relative:
+        raise BadInput(f"{found.id} prunes matrix by matrix: give a share, as '50% weights', not {budget.short()!r}")
+    function, options = found.load(), dict(options or {})
+    kept: dict[str, Kept] = {}
+    edits: list[SetWeight] = []
+    for group in chosen(prunable, layers):
+        view = matrix(prunable, group, signals)
+        view.taps = _taps(prunable, group)
+        count = pattern or group.size - budget.drop_count(group.size)
+        mask, new = function(view, count, **options)
+        kept[group.name] = Kept.of_mask(mask)
+        edits.append(SetWeight(group.name, in_storage(prunable.model, group.name, new).numpy()))
+    total, stays = float(sum(one.size for one in kept.values())), float(sum(one.count for one in kept.values()))
+    made = {
+        "method": found.id,
+        "options": options,
+        "layers": layers,
+        "within": ":".join(map(str, pattern or ("group",))),
+    }
+    if signals is not None:
+        made["signals"] = dict(signals.provenance)
+    dense, planned = {"weights": total}, {"weights": stays}
+    return Plan("weights", kept, budget, planned, dense, tuple(edits), {}, (), made, prunable.fingerprint())
+
+
 def _taps(prunable: ModelPrunable, group: Group) -> int:
     weight = prunable.model.get_parameter(group.name)
     return int(np.prod(weight.shape[2:])) if weight.dim() > 2 else 1
@@ -136,6 +188,4 @@ def _taps(prunable: ModelPrunable, group: Group) -> int:
 
 def masks_of(prunable: ModelPrunable, plan: Plan) -> dict[str, torch.Tensor]:
     """bool masks in the shapes of the parameters, for `train.Masks`."""
-    from prunus.prunables.model import dense_mask
-
-    return {name: dense_mask(prunable.model, name, kept.mask()) for name, kept in plan.groups.items()}
+    return {name: in_storage(prunable.model, name, kept.mask()) for name, kept in plan.groups.items()}

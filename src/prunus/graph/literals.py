@@ -271,7 +271,9 @@ class Trial:
                 for axis in range(len(parts[0]) if parts else 0):
                     dims = [resolve(part[axis]) for part in parts if axis < len(part)]
                     if len(dims) > 1 and [dim.size for dim in dims] == sizes:
-                        made += [Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims)]
+                        made += [
+                            Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims)
+                        ]
             if made:
                 yield made
 

@@ -23,8 +23,10 @@ Columns = dict[str, Any]
 class Backing(Protocol):
     """What a Dataset needs from the place its rows are in."""
 
-    uncached: str | None
-    """Why stored signals can't be keyed to these rows, or None."""
+    @property
+    def uncached(self) -> str | None:
+        """Why stored signals can't be keyed to these rows, or None."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -51,7 +51,7 @@ def keep_masks(
         BadInput: unknown `within`, unusable shapes. NonFinite: NaN scores.
         BudgetUnreachable: nothing would stay, or the minimum is above the budget.
     """
-    pattern = budget.nm or _pattern(within)
+    pattern = budget.nm or pattern_of(within)
     if pattern is not None:
         for name in score.values:
             group = _group(score, name)
@@ -77,7 +77,8 @@ def _group(score: Score, name: str) -> GroupScore:
     return GroupScore(score.values[name], np.empty(0, dtype=np.int64), score.sense, name=name)
 
 
-def _pattern(within: str) -> tuple[int, int] | None:
+def pattern_of(within: str) -> tuple[int, int] | None:
+    """(n, m) of "n:m", or None."""
     match = re.fullmatch(r"(\d+):(\d+)", within)
     return (int(match[1]), int(match[2])) if match else None
 

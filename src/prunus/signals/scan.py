@@ -236,9 +236,7 @@ def row_chunks(x: Tensor, rows: int) -> Iterator[tuple[Tensor, int]]:
 def check_finite(value: Tensor, name: str, what: str) -> None:
     """Raise NonFinite that names the module."""
     if not bool(torch.isfinite(value).all()):
-        raise NonFinite(
-            f"the {what} of module {name!r} is not finite: look at its weights, or at this batch"
-        )
+        raise NonFinite(f"the {what} of module {name!r} is not finite: look at its weights, or at this batch")
 
 
 @contextmanager

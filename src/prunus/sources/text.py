@@ -98,7 +98,8 @@ def token_ids(tokenizer: Any, text: str) -> np.ndarray:
     elif hasattr(tokenizer, "get_vocab") and hasattr(tokenizer, "to_str"):
         found = tokenizer.encode(text, add_special_tokens=False).ids
     elif callable(tokenizer):
-        found = tokenizer(text, add_special_tokens=False)["input_ids"]
+        called: Any = tokenizer(text, add_special_tokens=False)
+        found = called["input_ids"]
     else:
         raise BadInput(f"{type(tokenizer).__name__} is no tokenizer: it can be neither called nor asked to encode")
     return np.asarray(found, dtype=np.int64)

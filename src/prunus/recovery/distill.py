@@ -16,7 +16,7 @@ from torch import nn
 
 from prunus.core.errors import BadInput
 from prunus.core.registry import recovery
-from prunus.recover.training import Report, train
+from prunus.recovery.training import Report, train
 
 
 @recovery(needs=("logits",), card="kd-data-pruning")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from prunus.core.registry import recovery
-from prunus.recover.training import Report, train
+from prunus.recovery.training import Report, train
 
 
 @recovery(needs=())

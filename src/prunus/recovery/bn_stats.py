@@ -19,7 +19,7 @@ from torch import nn
 from prunus.core.errors import BadInput
 from prunus.core.registry import recovery
 from prunus.prunables.roles import require_role
-from prunus.recover.training import Report
+from prunus.recovery.training import Report
 from prunus.train.feed import Feed
 from prunus.train.step import to_device
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from prunus.core.errors import BadInput, SplitError
 from prunus.prunables.dataset import Dataset
-from prunus.recover.bn_stats import bn_stats
-from prunus.recover.distill import distill, weight_of_teacher
-from prunus.recover.finetune import finetune
+from prunus.recovery.bn_stats import bn_stats
+from prunus.recovery.distill import distill, weight_of_teacher
+from prunus.recovery.finetune import finetune
 
 
 def rows(count: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
