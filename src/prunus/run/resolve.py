@@ -227,5 +227,5 @@ def _plain(step: Step) -> dict[str, Any]:
     chosen = ("method", "select", "allocate", "compensate")
     plain = {name: value for name, value in asdict(step).items() if name not in chosen}
     return plain | {
-        n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None and c.name != "none"
+        n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None
     }
