@@ -18,7 +18,9 @@ from prunus.core.errors import UnknownName
 from prunus.core.plan import Plan
 from prunus.flow import save as saved
 from prunus.flow.recover import recover
+from prunus.graph.prove import prove
 from prunus.prunables.dataset import Dataset
+from prunus.prunables.model import ModelPrunable
 from prunus.run.outside import placed
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.sources.models import open_model
@@ -139,9 +141,15 @@ def apply_plan(inputs: Inputs, params: Params, out: Path) -> None:
     """The model with only what stays."""
     model, plan = read_model(inputs["model"]), Plan.load(inputs["plan"])
     before = plans_of(inputs["model"])
-    small = plan.apply(model, mode=params["mode"], inplace=True)
+    small = plan.apply(model, mode=params["mode"])
     write_model(small, [*before, plan], out, made=files.read_json(inputs["model"] / "model.json"))
     _carry_config(inputs["model"], out)
+    if plan.unit == "channels":
+        prunable = ModelPrunable(model)
+        error = prove(
+            model, prunable.graph_for(plan), {name: k.index() for name, k in plan.groups.items()}, prunable.example
+        )
+        saved.add_got(out, mask_equivalence_error=error)
 
 
 def _carry_config(source: Path, out: Path) -> None:
