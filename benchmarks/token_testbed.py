@@ -26,8 +26,9 @@ from prunus.core.rng import torch_rng
 from prunus.measure.token_rules import RuleLine, compare_rules
 from prunus.tokens.gate import gates
 from prunus.tokens.select import keep_mask
-from prunus.train.canvas import Canvas, SmallViT, digits, foreground
+from prunus.train.canvas import Canvas, digits, foreground
 from prunus.train.loop import fit
+from prunus.train.models import TinyViT
 
 PATCH = 4
 
@@ -46,7 +47,7 @@ class Bed:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             if name == "demo":
-                return SmallViT(self.canvas.side, PATCH, dim=48, depth=2)
+                return TinyViT(self.canvas.side, PATCH, 1, dim=48, depth=2)
             from timm.models.vision_transformer import VisionTransformer
 
             sizes = {"img_size": 32, "patch_size": PATCH, "in_chans": 1, "num_classes": 10}

@@ -33,7 +33,7 @@ TITLES = {
     "allocate": "Allocators",
     "schedule": "Schedules",
     "signals": "Signals",
-    "recover": "Recovery",
+    "recovery": "Recovery",
     "measure": "Measures",
 }
 LONGEST_TITLE = 36

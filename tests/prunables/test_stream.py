@@ -15,7 +15,7 @@ from prunus.measure.macs import macs
 from prunus.prunables.downsample import downsampled
 from prunus.prunables.stream import TokenStream, policy_of
 from prunus.tokens.gate import gates
-from prunus.train.canvas import SmallViT
+from prunus.train.models import TinyViT
 
 transformers = pytest.importorskip("transformers")
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -169,7 +169,7 @@ def test_macs_of_the_graph_agree_with_the_formula(rule):
 
 @pytest.mark.parametrize("name", ["timm", "timm_registers", "torchvision", "vit", "clip", "siglip", "small"])
 def test_down_sampling_is_the_control_with_as_many_tokens(name):
-    model = SmallViT(16, 4, dim=16, depth=2).eval() if name == "small" else build(name)
+    model = TinyViT(16, 4, 1, dim=16, depth=2).eval() if name == "small" else build(name)
     x = torch.randn(2, 1, 16, 16) if name == "small" else images()
     small, tokens = downsampled(model, 5)
     seen = []
@@ -210,6 +210,22 @@ def test_policy_and_ranks_are_in_the_plan():
     assert plan.dense["tokens"] == 16
     assert stream.plan("feature_norm", "25% tokens", at=1, seed=3, lowest=True).hash() == plan.hash()
     assert stream.plan("feature_norm", "25% tokens", at=1, seed=4, lowest=True).hash() != plan.hash()
+
+
+def test_the_control_of_a_plan_draws_as_many_tokens_at_the_same_place():
+    from prunus.flow.controls import random_like
+
+    stream = TokenStream(build("timm"))
+    plan = stream.plan("vispruner", "4 tokens", at=1)
+    one, other = (random_like(plan, seed) for seed in (0, 1))
+    assert (policy_of(one).rule, policy_of(one).count, policy_of(one).select) == ("tokens/random", 4, "top")
+    assert list(one.groups) == list(plan.groups)
+    kept = []
+    for control in (one, other):
+        pruned = stream.apply(control)
+        logits(pruned, images())
+        kept.append(next(iter(gates(pruned).values())).kept)
+    assert not torch.equal(*kept)
 
 
 def test_errors_say_what_to_do():

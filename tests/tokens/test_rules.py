@@ -11,7 +11,8 @@ from prunus.measure.token_rules import compare_rules
 from prunus.prunables.dataset import Dataset
 from prunus.tokens.gate import gates
 from prunus.tokens.select import keep_mask
-from prunus.train.canvas import Canvas, SmallViT, digits, foreground
+from prunus.train.canvas import Canvas, digits, foreground
+from prunus.train.models import TinyViT
 
 pytest.importorskip("sklearn")
 ASSET = Path(__file__).parent / "assets" / "digits-vit.safetensors"
@@ -19,7 +20,7 @@ ASSET = Path(__file__).parent / "assets" / "digits-vit.safetensors"
 
 @pytest.fixture(scope="module")
 def bed():
-    model = SmallViT(32, 4, dim=48, depth=2)
+    model = TinyViT(32, 4, 1, dim=48, depth=2)
     model.load_state_dict(load_file(ASSET))
     _, _, x, y = digits(12)
     canvases, alone = Canvas(noise=0.1, step=4).place(x, torch_rng(0, "test canvas"))

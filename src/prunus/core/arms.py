@@ -83,7 +83,8 @@ def _number(rows: list[Row]) -> Number:
     if len(rows) == 1:
         return Number(rows[0].value, rows[0].interval)
     values = [row.value for row in rows]
-    return Number(_mean(values), mean_interval(values), len(values))
+    same = min(values) == max(values)  # a count that no seed changes has no spread to show
+    return Number(_mean(values), None if same else mean_interval(values), len(values))
 
 
 def _mean(values: list[float]) -> float:

@@ -12,6 +12,7 @@ from prunus.core.errors import BadInput
 from prunus.core.plan import Kept, Plan
 from prunus.core.rng import Rng
 from prunus.flow.channels import compensated
+from prunus.prunables import stream
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals
 
@@ -20,7 +21,7 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
     """A plan that keeps as many units of every group as `plan` does, drawn at random among those it may touch.
 
     Args:
-        plan: over rows, channels, weights or layers.
+        plan: over rows, channels, weights, layers or tokens.
         seed: of the draw.
         prunable: the model, where the plan has compensators to run again or blocks that can't go.
         signals: what its compensators read.
@@ -28,6 +29,8 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
     Returns:
         A plan with the method `random` in its provenance.
     """
+    if plan.unit == "tokens":  # a policy: its ids are ranks, so the rule is what is drawn
+        return stream.random_like(plan, seed)
     rng = Rng(seed, f"control/{plan.unit}")
     if plan.unit == "layers" and isinstance(prunable, ModelPrunable):
         prunable.graph_for(plan)

@@ -13,7 +13,7 @@ from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.flow.calls import asks_for
-from prunus.prunables.model import dense_mask
+from prunus.prunables.model import in_storage
 
 DEFAULT = ("bn_stats", "finetune")
 
@@ -64,7 +64,7 @@ def masks_of(model: nn.Module, plan: Plan | None) -> dict[str, Any] | None:
     """bool masks by parameter name, for a plan over weights."""
     if plan is None or plan.unit != "weights":
         return None
-    return {name: dense_mask(model, name, one.mask()) for name, one in plan.groups.items()}
+    return {name: in_storage(model, name, one.mask()) for name, one in plan.groups.items()}
 
 
 def has_batch_norm(model: nn.Module) -> bool:

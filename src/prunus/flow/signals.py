@@ -135,20 +135,3 @@ def module_signals(
     found = collect(prunable.model, data, sorted(wanted), step=step or prunable.step).modules
     assert found is not None
     return found
-
-
-def example_of(data: Any, model: nn.Module) -> Any:
-    """What `model` is called with for the first rows of `data`, at most two of them: shapes are all that matters."""
-    from prunus.train.feed import Feed
-    from prunus.train.step import plain
-
-    batch = next(iter(Feed(data, 2).epoch(0, 0)))
-    batch = plain(batch)
-    if isinstance(batch, Mapping):
-        return {name: value[:2] for name, value in batch.items() if name not in ("ids", "labels") and _is_tensor(value)}
-    x = batch[1] if len(batch) == 3 else batch[0]
-    return tuple(part[:2] for part in x) if isinstance(x, tuple) else x[:2]
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)

@@ -10,8 +10,8 @@ from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.flow.channels import plan_channels
 from prunus.flow.layers import plan_layers
-from prunus.flow.signals import example_of
 from prunus.flow.weights import plan_weights
+from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.stream import TokenStream
 

@@ -1,9 +1,9 @@
-"""MACs: multiplications of one forward pass, counted by the operator table of the graph.
+"""MACs: multiply-accumulate operations of one row, counted exactly on the recorded graph, fused attention included.
 
 Removes: nothing.
-Needs: the model and one row.
-Cost: one recorded forward pass; on a copy without values where the model allows it.
-Departures: fused attention is counted (torch's own counter misses it on a CPU). A masked model has as many as the dense one.
+Needs: the model and one batch of rows.
+Cost: one recorded forward pass on shapes.
+Departures: none. A MAC is one multiplication and addition; a FLOP count is twice as much. A ratio of MACs is not a speed-up.
 """
 
 from __future__ import annotations
@@ -12,25 +12,35 @@ from typing import Any
 
 from torch import nn
 
-from prunus.core.errors import BadInput
 from prunus.core.registry import measure
-from prunus.graph.build import build
-from prunus.graph.count import count
-from prunus.measure.inputs import first_inputs
 from prunus.measure.measured import Measured
+from prunus.prunables.example import example_of
+from prunus.prunables.model import ModelPrunable
 
 
 @measure(needs=())
-def macs(model: nn.Module, data: Any, *, step: Any = None, batch: int = 1) -> Measured:
-    """`macs` of one row.
+def macs(model: nn.Module, data: Any, *, step: Any = None, dense: nn.Module | None = None) -> Measured:
+    """`macs` of one row, and with `dense` also `mac_ratio` (dense / pruned).
 
     Args:
+        data: rows, of which the first are used for their shapes.
         step: not read.
-        batch: rows in the recorded pass; the count is divided by it.
+        dense: what the ratio compares with.
     """
-    args, keywords = first_inputs(data, batch)
-    if args and keywords:
-        raise BadInput("macs are counted on positional or on keyword arguments, not on both")
-    rows = len(next(iter(keywords.values()))) if keywords else len(args[0])
-    counts = count(build(model, keywords or args))
-    return Measured({"macs": (counts.macs / max(rows, 1), None)}, rows_recorded=rows)
+    own, rows = _macs(model, data)
+    found: dict[str, tuple[float, None]] = {"macs": (own / rows, None)}
+    if dense is not None:
+        found["mac_ratio"] = (_macs(dense, data)[0] / own, None)
+    return Measured(found, of="one row")
+
+
+def _macs(model: nn.Module, data: Any) -> tuple[float, int]:
+    example = example_of(data, model)
+    first = (
+        next(iter(example.values()))
+        if isinstance(example, dict)
+        else example[0]
+        if isinstance(example, tuple)
+        else example
+    )
+    return ModelPrunable(model, example).count()["macs"], len(first)

@@ -192,6 +192,14 @@ def policy_of(plan: Plan) -> Policy:
     return Policy(**plan.provenance["policy"])
 
 
+def random_like(plan: Plan, seed: int) -> Plan:
+    """The control of a token plan: random tokens, as many, at the same places."""
+    old = policy_of(plan)
+    policy = Policy("tokens/random", old.count, positions=old.positions, seed=seed)
+    made = {"method": policy.rule, "policy": policy.to_json(), "like": plan.provenance.get("method", "")}
+    return replace(plan, provenance=made)
+
+
 def _vispruner_macs(policy: Policy, tokens: int, width: int) -> int:
     """Similarities of its rounds."""
     important = int(policy.count * policy.select_options.get("important_ratio", 0.5))

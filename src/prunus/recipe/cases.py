@@ -29,6 +29,7 @@ class Step:
     compensate: Choice | None = None
     within: str = ""
     at: str = ""
+    groups: str = ""
     floor: int = 1
     round_to: int = 1
     same_shape: bool = False

@@ -195,6 +195,7 @@ class PruneTable(Table):
     allocate: Choices | None = None
     compensate: Choices | None = None
     at: str = ""
+    groups: Literal["", "all", "inner"] = ""
     floor: Annotated[int, Field(ge=0)] = 1
     round_to: Positive = 1
     same_shape: bool = False

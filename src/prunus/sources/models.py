@@ -35,6 +35,7 @@ def open_model(
     num_classes: int | None = None,
     weights: str | None = None,
     seed: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A model in evaluation mode.
 
@@ -49,6 +50,7 @@ def open_model(
         weights: a safetensors file; `pretrained` (downloaded from the model's own hub) or `random`. Default: the
             checkpoint itself for transformers, gguf and package, else random, which is said in the log.
         seed: of random weights. torch's own generator is left as it was.
+        options: for the constructor of prunus, timm and torchvision models, as `{"dim": 64}`.
 
     Raises:
         BadInput: an unknown name (the nearest are given), weights that do not fit, code without `allow_code`,
@@ -58,7 +60,7 @@ def open_model(
     scheme, name = _parsed(spec)
     kind = _dtype(dtype)
     with _own_generator(seed):
-        model = _built(scheme, name, spec, allow_code, num_classes, weights, kind)
+        model = _built(scheme, name, spec, allow_code, num_classes, weights, kind, dict(options or {}))
     if weights not in (None, RANDOM, PRETRAINED):
         load_weights(model, read_weights(weights), source=weights)
     elif weights is None and scheme in ("prunus", "timm", "torchvision"):
@@ -117,20 +119,23 @@ def _built(
     num_classes: int | None,
     weights: str | None,
     dtype: torch.dtype | None,
+    options: dict[str, Any],
 ) -> nn.Module:
+    if options and scheme not in ("prunus", "timm", "torchvision"):
+        raise BadInput(f"models of {scheme} take no constructor options, got {', '.join(options)}")
     if scheme == "code":
         return _from_code(spec, allow_code, num_classes)
     if scheme == "prunus":
-        return _own(name, num_classes)
+        return _own(name, num_classes, options)
     if scheme == "timm":
-        return _timm(name, num_classes, weights == PRETRAINED)
+        return _timm(name, num_classes, weights == PRETRAINED, options)
     if scheme == "torchvision":
-        return _torchvision(name, num_classes, weights == PRETRAINED)
+        return _torchvision(name, num_classes, weights == PRETRAINED, options)
     folder, gguf = pretrained.found(scheme, name)
     return pretrained.transformers_model(folder, gguf, dtype=dtype, num_classes=num_classes, random=weights == RANDOM)
 
 
-def _own(name: str, num_classes: int | None) -> nn.Module:
+def _own(name: str, num_classes: int | None, given: dict[str, Any]) -> nn.Module:
     """The reference networks: resnet8, resnet20, ..., tinycnn, tinyvit."""
     from prunus.train import models
 
@@ -141,18 +146,18 @@ def _own(name: str, num_classes: int | None) -> nn.Module:
             raise BadInput(
                 f"prunus:{name}: CIFAR ResNets have 6n + 2 layers: resnet8, resnet14, resnet20, ..., resnet56"
             )
-        return models.CifarResNet(depth, classes=classes)
+        return models.CifarResNet(depth, classes=classes, **given)
     known: dict[str, Callable[..., nn.Module]] = {"tinycnn": models.TinyCNN, "tinyvit": models.TinyViT}
     if name not in known:
         raise UnknownName("model in prunus", name, [*known, "resnet8", "resnet20", "resnet56"])
-    return known[name](classes=classes)
+    return known[name](classes=classes, **given)
 
 
-def _timm(name: str, num_classes: int | None, with_weights: bool) -> nn.Module:
+def _timm(name: str, num_classes: int | None, with_weights: bool, given: dict[str, Any]) -> nn.Module:
     timm = require("timm", "vision")
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name.partition(".")[0]):
         raise UnknownName("model in timm", name, timm.list_models())
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    options: dict[str, Any] = {**given, **({} if num_classes is None else {"num_classes": num_classes})}
     if with_weights:
         # timm itself would fall back to pickled files where there are no safetensors.
         options["pretrained_cfg_overlay"] = {"file": pretrained.timm_weights(timm, name)}
@@ -162,15 +167,14 @@ def _timm(name: str, num_classes: int | None, with_weights: bool) -> nn.Module:
         raise BadInput(f"timm:{name}: {pretrained.hub_reason(error)}") from error
 
 
-def _torchvision(name: str, num_classes: int | None, with_weights: bool) -> nn.Module:
+def _torchvision(name: str, num_classes: int | None, with_weights: bool, given: dict[str, Any]) -> nn.Module:
     models = require("torchvision.models", "vision")
     if name not in models.list_models():
         raise UnknownName("model in torchvision", name, models.list_models())
     builder = models.get_model_builder(name)
     # Detectors would otherwise download a backbone without being asked.
-    options: dict[str, Any] = (
-        {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
-    )
+    bare = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
+    options: dict[str, Any] = {**bare, **given}
     if num_classes is not None:
         options["num_classes"] = num_classes
     model = builder(weights=None, **options)

@@ -1,4 +1,4 @@
-"""Digits in clutter: small images whose true foreground is known, and a small vision transformer for them.
+"""Digits in clutter: small images whose true foreground is known.
 
 The one bed on which a token rule can be checked for what it should do, keep the patches that matter, with no download.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunus.core.errors import require
 from prunus.core.rng import torch_rng
@@ -67,63 +67,3 @@ def digits(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def foreground(alone: Tensor, patch: int) -> Tensor:
     """bool `[B, N]`: patches that the digit touches."""
     return F.max_pool2d((alone > 0.1).float(), patch).flatten(1) > 0
-
-
-class Attention(nn.Module):
-    """Self-attention on torch's fused kernel, laid out as timm does."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.num_heads, self.head_dim = heads, dim // heads
-        self.scale = self.head_dim**-0.5
-        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, N, d]` -> the same."""
-        batch, tokens, dim = x.shape
-        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(out.transpose(1, 2).reshape(batch, tokens, dim))
-
-
-class Block(nn.Module):
-    """Pre-norm attention and MLP."""
-
-    def __init__(self, dim: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.norm1, self.attn, self.norm2 = nn.LayerNorm(dim), Attention(dim, heads), nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, N, d]` -> the same."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-class SmallViT(nn.Module):
-    """A vision transformer with a CLS token.
-
-    Args:
-        side, patch: of square one-channel images.
-        dim, depth, heads: of the encoder; the MLP is twice as wide.
-        classes: outputs.
-    """
-
-    def __init__(
-        self, side: int = 32, patch: int = 4, dim: int = 64, depth: int = 4, heads: int = 4, classes: int = 10
-    ) -> None:
-        super().__init__()
-        self.num_patches = (side // patch) ** 2
-        self.patch_embed = nn.Conv2d(1, dim, patch, patch)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.randn(1, self.num_patches + 1, dim) * 0.02)
-        self.blocks = nn.ModuleList([Block(dim, heads, 2 * dim) for _ in range(depth)])
-        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, 1, side, side]` -> logits `[B, classes]`."""
-        x = self.patch_embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x[:, 0]))

@@ -130,9 +130,10 @@ class TinyViT(nn.Module):
         ratio: int = 2, classes: int = 10,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.num_patches = (size // patch) ** 2
         self.patch_embed = nn.Conv2d(channels, dim, patch, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.randn(1, (size // patch) ** 2 + 1, dim) * 0.02)
+        self.pos_embed = nn.Parameter(torch.randn(1, self.num_patches + 1, dim) * 0.02)
         self.blocks = nn.ModuleList([_Encoder(dim, heads, ratio) for _ in range(depth)])
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, classes)
 
