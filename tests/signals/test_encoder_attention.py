@@ -40,7 +40,14 @@ def test_fused_projection_as_in_timm():
 def test_separate_projections_as_in_transformers(name):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 24, "patch_size": 8}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 24,
+        "patch_size": 8,
+    }
     config = getattr(transformers, name.replace("Model", "Config"))(**sizes)
     model = getattr(transformers, name)(config).eval()
     x = torch.randn(2, 3, 24, 24)

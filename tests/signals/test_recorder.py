@@ -76,7 +76,7 @@ def test_online_equals_the_full_log(log, text):
         "window_std": windows.std(2).mean(0), "window_dual": (windows.std(2) * (1 - windows.mean(2))).mean(0),
     }  # fmt: skip
     for name, value in expected.items():
-        torch.testing.assert_close(found.field(name).double(), value, rtol=1e-4, atol=1e-5, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(found.field(name).double(), value, rtol=1e-4, atol=1e-5, msg=name)
     forgetting = (correct[:-1] & ~correct[1:]).sum(0)
     assert found.forgetting.tolist() == forgetting.tolist()
     assert found.correctness.tolist() == correct.sum(0).tolist()

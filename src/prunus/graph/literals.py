@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, leaves, product, resolve, size_of, unify
 from prunus.graph.build import Binding, Graph
-from prunus.graph.record import Fake, Node, Trace
+from prunus.graph.record import Node, Trace, Twin
 from prunus.graph.resize import is_standard, place_all, refresh, write_attribute
 from prunus.graph.rules import known
 
+VARIABLE = ("nonzero", "nonzero_numpy", "masked_select", "nms", "unique", "unique2", "_unique2", "unique_dim", "where_")
 ROUNDS = 400  # trials before giving up; each is one fake pass
 
 
@@ -36,12 +37,12 @@ class Difference:
     text: str
 
 
-def settle(graph: Graph, model: nn.Module, example: Any, fake: Fake | None) -> None:
+def settle(graph: Graph, twin: Twin | None) -> None:
     """Bind or freeze until a pass with every group shrunk behaves as predicted."""
-    if fake is None:
+    if twin is None:
         _freeze_movements(graph)
         return
-    trial = Trial(graph, fake)
+    trial = Trial(graph, twin)
     for _ in range(ROUNDS):
         targets = trial.all_leaves()
         found = trial.run(targets)
@@ -71,12 +72,13 @@ def _settle_family(trial: Trial, family: list[Axis]) -> None:
 class Trial:
     """Runs the fake copy with some leaves shrunk."""
 
-    def __init__(self, graph: Graph, fake: Fake) -> None:
+    def __init__(self, graph: Graph, twin: Twin) -> None:
         self.graph = graph
-        self.fake = fake
-        self.shapes = dict(graph.shapes)
+        self.twin = twin
         self.main = graph.main
-        self.modules = dict(fake.model.named_modules())
+        self.modules = dict(twin.model.named_modules())
+        nodes = enumerate(self.main.trace.nodes)
+        self.limit = next((index for index, node in nodes if node.op in VARIABLE), len(self.main.trace.nodes) + 1)
         self.ordinals, self.by_place = _ordinals(self.main.trace)
 
     def all_leaves(self) -> list[Axis]:
@@ -106,7 +108,7 @@ class Trial:
                 raise _Stop
 
         try:
-            trace = self.fake.trace(known, watch)
+            trace = self.twin.trace(known, watch)
         except _Stop:
             return self._difference(len(trace.nodes) - 1, text)
         except Exception as error:  # whatever the model raises on a smaller size is a finding
@@ -125,12 +127,12 @@ class Trial:
             shape = [size_of(dim, sizes) for dim in graph.tensors[name]]
             if list(tensor.shape) == shape:
                 return tensor
-            fresh = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+            fresh = torch.ones(shape, dtype=tensor.dtype, device=tensor.device)
             return nn.Parameter(fresh, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fresh
 
-        with self.fake.mode, torch.no_grad():
-            place_all(self.fake.model, graph, make)
-            refresh(self.fake.model, graph, sizes)
+        with self.twin.inside(), torch.no_grad():
+            place_all(self.twin.model, graph, make)
+            refresh(self.twin.model, graph, sizes)
 
     def restore(self) -> None:
         """Give the fake copy its original sizes."""
@@ -140,6 +142,8 @@ class Trial:
         """Difference at the newest node of a running trace, or an empty text."""
         index = len(running.nodes) - 1
         node = running.nodes[index]
+        if index >= self.limit:
+            return ""
         if index >= len(self.main.trace.nodes):
             return "more operators than before"
         before = self.main.trace.nodes[index]
@@ -154,12 +158,24 @@ class Trial:
         return _numbers_differ(before, node)
 
     def involved(self, found: Difference, targets: list[Axis]) -> list[Axis]:
-        """Shrunk leaves among the dimensions of the node that differed, else all."""
+        """Shrunk leaves among the dimensions of the node that differed, else those found by halving."""
         pool = set(targets)
         near: dict[Axis, None] = {}
         for dim in self._dims(found.node):
             near.update(dict.fromkeys(leaf for leaf in leaves(dim) if leaf in pool))
-        return list(near) or targets
+        return list(near) or self._guilty(targets)
+
+    def _guilty(self, targets: list[Axis]) -> list[Axis]:
+        """Leaves that make the pass differ on their own, by halving; all of them if only together."""
+        while len(targets) > 1:
+            half = len(targets) // 2
+            if self.run(targets[:half]) is not None:
+                targets = targets[:half]
+            elif self.run(targets[half:]) is not None:
+                targets = targets[half:]
+            else:
+                break
+        return targets
 
     def _dims(self, node: Node) -> list[Dim]:
         values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
@@ -167,7 +183,7 @@ class Trial:
 
     def kind(self, path: str) -> str:
         """Class name of a module."""
-        return self.graph.classes.get(path, type(self.fake.model).__name__)
+        return self.graph.classes.get(path, type(self.twin.model).__name__)
 
     def siblings(self, found: Difference) -> list[Node]:
         """The same operator in every module of the same class, the node itself first."""
@@ -240,7 +256,7 @@ class Trial:
                 return True
             del self.graph.bindings[-len(attempt) :]
             for binding in attempt:
-                write_attribute(self.fake.model, binding, binding.old)
+                write_attribute(self.twin.model, binding, binding.old)
         return False
 
     def _attempts(self, found: Difference) -> Iterator[list[Binding]]:

@@ -10,7 +10,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunus.core.errors import BadInput
-from prunus.graph.attention import free
+from prunus.graph.attention import free, freed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class Trace:
         return {name for name, value in self.tensors.items() if value in used}
 
 
+REAL_TWIN_BYTES = 2 << 30  # models beyond this are not copied just to try sizes
 Watch = Callable[[Trace], None]
 
 
@@ -320,20 +321,24 @@ def _quiet() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class Fake:
-    """A fake deepcopy of a model (shapes, no data) with its fake example inputs."""
+class Twin:
+    """A deepcopy of a model to try things on, fake (shapes, no data) where that works, with its example inputs."""
 
-    mode: FakeTensorMode
+    mode: FakeTensorMode | None
     model: nn.Module
     example: Any
 
     def trace(self, composites: Callable[[str], bool], watch: Watch | None = None) -> Trace:
-        """Record a pass of the fake model."""
-        with self.mode, _quiet():
+        """Record a pass of the copy."""
+        with self.inside(), _quiet():
             return trace_forward(self.model, self.example, composites, watch)
 
+    def inside(self) -> AbstractContextManager[Any]:
+        """New tensors are of the copy's kind inside."""
+        return nullcontext() if self.mode is None else self.mode
 
-def fake_copy(model: nn.Module, example: Any) -> Fake:
+
+def fake_copy(model: nn.Module, example: Any) -> Twin:
     """Deepcopy a model to fake tensors: no data is copied."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
@@ -341,7 +346,7 @@ def fake_copy(model: nn.Module, example: Any) -> Fake:
     for module in twin.modules():
         free(module)
     inputs = map_tensors(example, lambda tensor: mode.from_tensor(tensor.detach()))
-    return Fake(mode, twin, inputs)
+    return Twin(mode, twin, inputs)
 
 
 @contextmanager
@@ -376,18 +381,21 @@ def _restore(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> None:
         vars(module)[key] = item
 
 
-def record(model: nn.Module, example: Any, composites: Callable[[str], bool]) -> tuple[Trace, Fake | None]:
-    """The evaluation pass of a model and, where it could run without data, its fake copy.
+def record(
+    model: nn.Module, example: Any, composites: Callable[[str], bool], fake: bool = True
+) -> tuple[Trace, Twin | None]:
+    """The evaluation pass of a model, and a copy to try sizes on: fake if that works, real for small models.
 
     Raises `BadInput` with the model's own error and its place when the forward fails on these inputs.
     """
-    try:
-        fake = fake_copy(model, example)
-        fake.model.eval()
-        return fake.trace(composites), fake
-    except Exception:  # any failure here only means that this model needs real data
-        pass
-    with untouched(model):
+    if fake:
+        try:
+            twin = fake_copy(model, example)
+            twin.model.eval()
+            return twin.trace(composites), twin
+        except Exception:  # any failure here only means that this model needs real data
+            pass
+    with untouched(model), freed(model):
         model.eval()
         try:
             trace = trace_forward(model, example, composites)
@@ -398,4 +406,17 @@ def record(model: nn.Module, example: Any, composites: Callable[[str], bool]) ->
                 "Give the inputs the model is called with: a tensor, a tuple of arguments or a dict of keywords."
             ) from error
     trace.fake = False
-    return trace, None
+    return trace, _real_twin(model, example)
+
+
+def _real_twin(model: nn.Module, example: Any) -> Twin | None:
+    """A real copy, unless the model is large or cannot be copied."""
+    if sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) > REAL_TWIN_BYTES:
+        return None
+    try:
+        twin = copy.deepcopy(model).eval()
+    except Exception:  # a model that cannot be copied is not tried
+        return None
+    for module in twin.modules():
+        free(module)
+    return Twin(None, twin, example)

@@ -62,6 +62,7 @@ class _State:
     rows: str = ""
     cut: str = ""
     dynamic: Step | None = None
+    shown: dict[str, str] = field(default_factory=dict)
     history: list[Any] = field(default_factory=list)
 
 
@@ -146,6 +147,8 @@ class _Builder:
         params = {**_plain(step), "kind": method.kind}
         random = seed if method.random or any(part.random for part in combined) else None
         score = self.score(step, given, seed) if method.kind == "criterion" else ""
+        if step.unit in DATA_UNITS and score:
+            state.shown = {"score": score, "data": data}
         parent = state.rows if step.unit in DATA_UNITS else state.cut
         inputs = {**given, "score": score, "parent": parent, "like": like}
         plan = self.node("plan", f"plan of {label}", inputs, **params, seed=random)
@@ -195,6 +198,8 @@ class _Builder:
         inputs = {"data": data, "dense": state.dense, "plan": plan}
         tag = Tag(case.arm, case.budget, seed, " then ".join(map(_method_id, case.steps)), case.control)
         self.graph.links.update({f"{where}/{name}": node for name, node in _plans(state).items()})
+        if not case.control:
+            self.graph.links.update({f"{where}/{name}": node for name, node in state.shown.items()})
         if case.recover and case.steps and measured["before_recovery"]:
             before = self.node(
                 "measure", f"measuring {label}, before recovery", {**inputs, "model": state.model}, **measured
@@ -226,6 +231,4 @@ def _plain(step: Step) -> dict[str, Any]:
     """A step as plain values."""
     chosen = ("method", "select", "allocate", "compensate")
     plain = {name: value for name, value in asdict(step).items() if name not in chosen}
-    return plain | {
-        n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None
-    }
+    return plain | {n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None}

@@ -309,7 +309,9 @@ def _token_means(logits: Tensor, labels: Tensor) -> dict[str, NDArray[Any]]:
     flat = row_values(logits[used], labels[used])
     row = np.repeat(np.arange(len(labels)), used.sum(1).cpu().numpy())
     count = np.maximum(np.bincount(row, minlength=len(labels)), 1)
-    means = {name: np.bincount(row, value, minlength=len(labels)) / count for name, value in flat.items()}
+    means: dict[str, NDArray[Any]] = {
+        name: np.bincount(row, value, minlength=len(labels)) / count for name, value in flat.items()
+    }
     means["correct"] = means["correct"] >= 1 - 1e-9
     return means
 
@@ -333,7 +335,7 @@ class _Lookup:
         if len(ids) and bool((self._sorted[1:] == self._sorted[:-1]).any()):
             raise BadInput("the dataset's ids are not unique")
 
-    def positions(self, ids: Ids) -> NDArray[np.int64]:
+    def positions(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         if self._direct and ids.dtype.kind == "i":
             wrong = (ids < 0) | (ids >= len(self._ids))
             at = ids
