@@ -65,6 +65,26 @@ def arms(results: Results) -> tuple[Arm, ...]:
     return tuple(sorted(found, key=lambda arm: ("dense", "pruned", "control").index(arm.role)))
 
 
+def notes(found: Iterable[Arm]) -> tuple[str, ...]:
+    """What a reader must know, each thing once: sentences first, then facts (`rows=444; test_passes=10 to 24`) in one line."""
+    sentences: dict[str, None] = {}
+    facts: dict[str, dict[str, None]] = {}
+    for part in (part for arm in found for note in arm.notes for part in note.split("; ")):
+        name, equals, value = part.partition("=")
+        if equals and name.isidentifier():
+            facts.setdefault(name, {})[value] = None
+        else:
+            sentences[part] = None
+    line = "; ".join(f"{name}={_several(list(values))}" for name, values in facts.items())
+    return (*sentences, line) if line else tuple(sentences)
+
+
+def _several(values: list[str]) -> str:
+    if len(values) > 2 and all(value.isdecimal() for value in values):
+        return f"{min(map(int, values))} to {max(map(int, values))}"
+    return ", ".join(values)
+
+
 def metrics(results: Iterable[Row]) -> tuple[str, ...]:
     """Names of the metrics, in order of appearance."""
     return tuple(dict.fromkeys(row.metric for row in results))
@@ -83,8 +103,8 @@ def _number(rows: list[Row]) -> Number:
     if len(rows) == 1:
         return Number(rows[0].value, rows[0].interval)
     values = [row.value for row in rows]
-    same = min(values) == max(values)  # a count that no seed changes has no spread to show
-    return Number(_mean(values), None if same else mean_interval(values), len(values))
+    spread = len(set(values)) > 1  # counts are the same for every seed and need no interval
+    return Number(_mean(values), mean_interval(values) if spread else None, len(values))
 
 
 def _mean(values: list[float]) -> float:
