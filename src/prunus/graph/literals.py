@@ -1,6 +1,6 @@
 """Sizes that the model's code holds as numbers: found by a trial, bound to the graph or reported.
 
-Every group is shrunk on the fake copy and the pass is recorded again. Each operator's output must have the size the
+Every group is resized on the fake copy and the pass is recorded again. Each operator's output must have the size the
 algebra predicts, and each number it is given must be the one it was given before. Where they differ, an attribute of
 the module (or its config) that holds the old size is bound to the dimension; what no attribute explains is frozen.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, leaves, product, resolve, size_of, unify
+from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, is_frozen, leaves, product, resolve, size_of, unify
 from prunus.graph.build import Binding, Graph
 from prunus.graph.record import Node, Trace, Twin
 from prunus.graph.resize import is_standard, place_all, refresh, write_attribute
@@ -37,7 +37,7 @@ class Difference:
 
 
 def settle(graph: Graph, twin: Twin | None) -> None:
-    """Bind or freeze until a pass with every group shrunk behaves as predicted."""
+    """Bind or freeze until a pass with every group resized behaves as predicted."""
     if twin is None:
         _freeze_movements(graph)
         return
@@ -54,7 +54,7 @@ def settle(graph: Graph, twin: Twin | None) -> None:
 
 
 def _settle_family(trial: Trial, family: list[Axis]) -> None:
-    """Shrink one kind of leaf only, and repair or freeze it."""
+    """Resize one kind of leaf only, and repair or freeze it."""
     for _ in range(ROUNDS):
         live = [leaf for leaf in family if not leaf.frozen and leaf.bound is None]
         found = trial.run(live) if live else None
@@ -69,7 +69,7 @@ def _settle_family(trial: Trial, family: list[Axis]) -> None:
 
 
 class Trial:
-    """Runs the fake copy with some leaves shrunk."""
+    """Runs the copy with some leaves resized."""
 
     def __init__(self, graph: Graph, twin: Twin) -> None:
         self.graph = graph
@@ -89,8 +89,11 @@ class Trial:
         return list(found)
 
     def sizes(self, targets: list[Axis]) -> dict[Axis, int]:
-        """A smaller size for each leaf, varied so that sizes which must agree are told apart."""
-        return {leaf: leaf.size - 1 - number % max(1, leaf.size // 3) for number, leaf in enumerate(targets)}
+        """Another size for each leaf, varied so that sizes which must agree are told apart.
+
+        Larger, not smaller: code often takes a shortcut when a size is 1.
+        """
+        return {leaf: leaf.size + 1 + number % max(1, leaf.size // 3) for number, leaf in enumerate(targets)}
 
     def run(self, targets: list[Axis], forced: dict[Axis, int] | None = None) -> Difference | None:
         """First difference between prediction and pass, or None; `forced` sizes come on top."""
@@ -110,7 +113,7 @@ class Trial:
             trace = self.twin.trace(known, watch)
         except _Stop:
             return self._difference(len(trace.nodes) - 1, text)
-        except Exception as error:  # whatever the model raises on a smaller size is a finding
+        except Exception as error:  # whatever the model raises on another size is a finding
             return self._difference(len(trace.nodes), f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return None
 
@@ -134,7 +137,7 @@ class Trial:
             refresh(self.twin.model, graph, sizes)
 
     def restore(self) -> None:
-        """Give the fake copy its original sizes."""
+        """Give the copy its original sizes."""
         self._resize({})
 
     def _compare(self, running: Trace) -> str:
@@ -157,7 +160,7 @@ class Trial:
         return _numbers_differ(before, node)
 
     def involved(self, found: Difference, targets: list[Axis]) -> list[Axis]:
-        """Shrunk leaves among the dimensions of the node that differed, else those found by halving."""
+        """Resized leaves among the dimensions of the node that differed, else those found by halving."""
         pool = set(targets)
         near: dict[Axis, None] = {}
         for dim in self._dims(found.node):
@@ -203,7 +206,7 @@ class Trial:
         for node in self.siblings(found)[1:] if addresses else ():
             trees = list(_subtrees(self._dims(node)))
             other = trees[addresses[0]] if addresses[0] < len(trees) else None
-            if isinstance(other, Axis) and not other.frozen:
+            if isinstance(other, Axis) and not other.frozen and other.size > 1:
                 family[other] = None
         return list(family)
 
@@ -227,7 +230,7 @@ class Trial:
             for dim in _subtrees(self._dims(node)):
                 for binding in self._bound(node.module):
                     other = resolve(binding.dim)
-                    if binding.old != dim.size or not _differ(dim, other, self.current):
+                    if binding.old != dim.size or is_frozen(dim) or not _differ(dim, other, self.current):
                         continue
                     if isinstance(dim, Axis):
                         yield [(dim, other)]
