@@ -1,3 +1,77 @@
-"""prunus: prune data, models and tokens; recover what was lost; measure what was won."""
+"""prunus: prune data, models and tokens; recover what was lost; measure what was won.
+
+Names are imported when they are used, so `import prunus` is quick and brings neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunus.core.budget import Budget as Budget
+    from prunus.core.plan import Plan as Plan
+    from prunus.core.results import Results as Results
+    from prunus.core.score import Score as Score
+    from prunus.flow.compare import compare as compare
+    from prunus.flow.plan import plan as plan
+    from prunus.flow.plan import score as score
+    from prunus.flow.recover import recover as recover
+    from prunus.flow.save import kept as kept
+    from prunus.flow.save import load as load
+    from prunus.flow.save import save as save
+    from prunus.flow.signals import Fit as Fit
+    from prunus.prunables.dataset import Dataset as Dataset
+    from prunus.prunables.model import ModelPrunable as ModelPrunable
+    from prunus.prunables.stream import TokenStream as TokenStream
+    from prunus.rows.sampler import BatchSampler as BatchSampler
+    from prunus.rows.sampler import Sampler as Sampler
+    from prunus.signals.collect import collect as collect
+    from prunus.signals.recorder import Recorder as Recorder
+    from prunus.signals.rowset import Signals as Signals
+    from prunus.sources.models import open_model as open_model
+    from prunus.sources.open import open_data as open_data
+    from prunus.train.loop import fit as fit
+    from prunus.train.masks import Masks as Masks
+    from prunus.train.step import Step as Step
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "Budget": "core.budget",
+    "Plan": "core.plan",
+    "Results": "core.results",
+    "Score": "core.score",
+    "compare": "flow.compare",
+    "plan": "flow.plan",
+    "score": "flow.plan",
+    "recover": "flow.recover",
+    "kept": "flow.save",
+    "load": "flow.save",
+    "save": "flow.save",
+    "Fit": "flow.signals",
+    "Dataset": "prunables.dataset",
+    "ModelPrunable": "prunables.model",
+    "TokenStream": "prunables.stream",
+    "BatchSampler": "rows.sampler",
+    "Sampler": "rows.sampler",
+    "collect": "signals.collect",
+    "Recorder": "signals.recorder",
+    "Signals": "signals.rowset",
+    "open_model": "sources.models",
+    "open_data": "sources.open",
+    "fit": "train.loop",
+    "Masks": "train.masks",
+    "Step": "train.step",
+}
+__all__ = [*sorted(_PLACES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'prunus' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"prunus.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -22,6 +22,12 @@ KEY = files.digest("one")
 OTHER = files.digest("two")
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync guards against power cuts, which no test makes; it is most of the time of these tests."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 def _write(out: Path, value: float = 1.0) -> dict[str, float]:
     files.write_arrays(out / "a.safetensors", {"a": np.full(3, value)})
     files.write_json(out / "inner" / "b.json", {"value": value})

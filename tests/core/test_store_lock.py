@@ -25,7 +25,8 @@ HOLD = (
 
 @pytest.fixture
 def holder(tmp_path: Path):
-    child = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=env)
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     yield child

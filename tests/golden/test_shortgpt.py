@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from prunus.layers.block_influence import block_influence
-from prunus.maths.cosine import mean_turn
+from prunus.signals.collect import collect
+from prunus.signals.step import Step
 
 pytestmark = pytest.mark.golden("shortgpt--block-influence")
+
+
+class Replay(nn.Module):
+    """A block that gives the next recorded hidden state, whatever it reads."""
+
+    def __init__(self, after: torch.Tensor) -> None:
+        super().__init__()
+        self.after = after
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.after
 
 
 @pytest.fixture
 def layers(case):
     hidden = torch.from_numpy(case["hidden"])
-    found = []
-    for before, after in zip(hidden[:-1], hidden[1:]):
-        mean, tokens = mean_turn(before, after)
-        angle, _ = mean_turn(before, after, angular=True)
-        found.append(SimpleNamespace(block_influence=mean, block_angle=angle, block_tokens=tokens))
-    return found
+    net = nn.Sequential(*map(Replay, hidden[1:]))
+    names = [str(index) for index in range(len(net))]
+
+    def step(model, batch):
+        return Step(batch[0], model(batch[1]), None, None)
+
+    need = ("block_influence", "block_angle", "block_tokens")
+    rows = len(hidden[0])
+    found = collect(net, (hidden[0], torch.zeros(rows)), need, step=step, batch=rows, layers=names).modules
+    return [found[name] for name in names]
 
 
 def test_sums(case, layers):

@@ -17,9 +17,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("select", "compensate"),
     ("rows", "pairs", "tables", "weights", "channels", "layers", "ranks", "experts", "tokens"),
     ("prunables",),
-    ("sources", "federated", "recover", "measure", "report"),
+    ("sources", "federated", "recovery", "measure", "report"),
     ("flow",),
-    ("recipe", "run", "demo"),
+    ("recipe", "run", "stages", "demo"),
     ("cli", "__main__"),
 )
 METHOD_ROOMS = LAYERS[4]

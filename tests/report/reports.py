@@ -24,7 +24,7 @@ def data_results() -> Results:
     """Dense, two methods and two controls at three budgets, five seeds."""
     jitter = iter(0.012 * (noise("jitter", 200) - 0.5))
     rows = [
-        Row("dense", "", "", seed, "accuracy", 0.917 + next(jitter), cost={"training_s": 640, "samples": 50_000})
+        Row("dense", "", "", seed, "accuracy", 0.917 + next(jitter), cost={"training_cpu_s": 640, "samples": 50_000})
         for seed in range(5)
     ]
     drops = {
@@ -37,10 +37,10 @@ def data_results() -> Results:
         control = what in ("random-balanced", "rs2")
         for share, drop in zip((50, 30, 10), lost):
             cost = {
-                "training_s": 6.4 * share,
+                "training_cpu_s": 6.4 * share,
                 "samples": 500 * share,
-                "signals_s": 0 if control else 95,
-                "selection_s": 0.4,
+                "signals_cpu_s": 0 if control else 95,
+                "selection_cpu_s": 0.4,
             }
             for seed in range(5):
                 value = 0.917 - drop + next(jitter)
@@ -52,7 +52,6 @@ def data_results() -> Results:
 
 def rows_plan() -> tuple[Plan, Score, np.ndarray]:
     """3 of 10 rows of 2000, the score they were chosen by, and labels."""
-    ids = np.arange(2000)
     values = (noise("score", 2000) ** 2 + 0.4 * noise("more", 2000)).astype(np.float32)
     labels = (10 * noise("labels", 2000)).astype(np.int64)
     chosen = np.argsort(-values, kind="stable")[60:660]

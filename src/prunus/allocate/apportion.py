@@ -1,8 +1,8 @@
 """Divide a total in proportion to weights, within floors and caps, in whole units: projection and largest remainder.
 
-The shares are `clip(t * weight, floor, cap)` with the one `t` that meets the total: groups that are not clipped stay
-in exact proportion. Rounding gives every group the integer part and the units that are left to the largest remainders, ties
-to the smaller name. Every count differs from its share by less than 1.
+The shares are `clip(t * weight, floor, cap)` with the one `t` that meets the total: groups that are not clipped stay in
+exact proportion. Rounding gives every group the integer part and the units that are left to the largest remainders,
+ties to the smaller name. Every count differs from its share by less than 1.
 Largest remainder is not monotone in the total: a total that grows by 1 can move a unit from one group to another.
 """
 

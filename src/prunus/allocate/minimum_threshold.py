@@ -1,13 +1,13 @@
-"""Minimum threshold: one global cut by magnitude that leaves every layer at least a few weights (Gupta et al. 2022, Global MP with MT).
+"""Minimum threshold: one global cut that leaves every layer a few weights (Gupta et al. 2022, Global MP with MT).
 
 Removes: nothing itself; splits a budget over layers by their scores.
 Needs: scores that can be compared across layers.
 Cost: counting passes over the scores (radix), no pooled copy; official adds one partition for each layer.
-Departures: every layer keeps its best `minimum` first, and the rest of the budget goes to the largest scores of all layers. That keeps
- exactly what was asked, equals the plain global cut when no layer is starved, and needs no iteration. The released rule
- (parity="official") rescales per-layer sparsities in a loop that can cycle one ulp below its target: it stops within 1e-12 here, and
- after 1000 rounds. It keeps the k-th smallest weight itself, so each cut drops k - 1. The uninitialised element that the released
- script pools with the weights is left out.
+Departures: every layer keeps its best `minimum` first, and the rest of the budget goes to the largest scores of all
+ layers. That keeps exactly what was asked, equals the plain global cut when no layer is starved, and needs no
+ iteration. The released rule (parity="official") rescales per-layer sparsities in a loop that can cycle one ulp below
+ its target: it stops within 1e-12 here, and after 1000 rounds. It keeps the k-th smallest weight itself, so each cut
+ drops k - 1. The uninitialised element that the released script pools with the weights is left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def minimum_threshold(
 
     Args:
         request: layers, their scores and the total.
-        minimum: least number of weights of a layer, in percent of all weights; smaller layers stay whole. 0 is the plain global cut.
+        minimum: least number of weights of a layer, in percent of all weights; smaller layers stay whole. 0 is the
+            plain global cut.
         parity: official is the released iteration, which misses the total by a few weights.
         sparsity: official only: the exact target; 0 = 1 - total / size.
 
@@ -48,7 +49,9 @@ def minimum_threshold(
     """
     if request.scores is None:
         raise BadInput("minimum_threshold compares scores, and the request has none")
-    scores = [np.asarray(s).reshape(-1) if request.sense != "easy" else -np.asarray(s).reshape(-1) for s in request.scores]
+    scores = [
+        np.asarray(s).reshape(-1) if request.sense != "easy" else -np.asarray(s).reshape(-1) for s in request.scores
+    ]
     size = sum(s.size for s in scores)
     if parity == "official":
         target = sparsity or 1 - float(request.total) / size
@@ -94,7 +97,8 @@ def vanilla_sparsities(scores: Sequence[np.ndarray], sparsity: float) -> np.ndar
 
 
 def official_sparsities(scores: Sequence[np.ndarray], sparsity: float, minimum: float) -> np.ndarray:
-    """float64 `[g]`: per-layer sparsities of the released iteration, each layer keeping `minimum` percent of all weights.
+    """float64 `[g]`: per-layer sparsities of the released iteration, each layer keeping `minimum` percent of all
+    weights.
 
     Raises:
         BudgetUnreachable: the iteration does not reach the target.
@@ -112,7 +116,9 @@ def official_sparsities(scores: Sequence[np.ndarray], sparsity: float, minimum: 
         shares[starved] = 1 - least / sizes[starved]
         if float(shares @ sizes) / sizes.sum() >= sparsity - SLACK:
             return shares
-    raise BudgetUnreachable(f"no per-layer sparsities reach {sparsity:g} while every layer keeps {least} weights; lower the minimum")
+    raise BudgetUnreachable(
+        f"no per-layer sparsities reach {sparsity:g} while every layer keeps {least} weights; lower the minimum"
+    )
 
 
 def _kth_smallest(values: np.ndarray, sparsity: float) -> np.floating:

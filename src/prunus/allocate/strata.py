@@ -4,11 +4,11 @@ Removes: nothing itself; splits a budget over groups, usually the strata of a sc
   classes.
 Needs: group sizes; floors and caps where given. Units are counted, so costs must be 1.
 Cost: O(g log g); O(g^2) in the worst case when floors bind.
-Departures: the released routine has no floors and no caps; with neither the counts are the same, ties included. The
-  groups are served from the smallest to the largest: of a rest b over r groups each gets min(population, floor(b /
-  r)), so the largest groups take the remainder and the counts are monotone in the total. Equal populations are served
-  in the order of their names. More groups than budget: the groups served last, which are the largest, get one unit
-  each.
+Departures: the released routine has no floors and no caps; with neither the counts are the same up to ties, which its
+  unstable sort decides. The groups are served from the smallest to the largest: of a rest b over r groups each gets
+  min(population, floor(b / r)), so the largest groups take the remainder and the counts are monotone in the total.
+  Equal populations are served in the order of their names. More groups than budget: the groups served last, which are
+  the largest, get one unit each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def strata(request: Request) -> Counts:
     counts = np.zeros(order.size, dtype=np.int64)
     active = order[np.argsort(request.caps[order], kind="stable")]
     while active.size:
-        counts[active] = _fill(request.caps[active], left)
+        counts[active] = fill(request.caps[active], left)
         below = counts[active] < request.floors[active]
         if not below.any():
             break
@@ -46,8 +46,8 @@ def strata(request: Request) -> Counts:
     return counts
 
 
-def _fill(populations: NDArray[np.int64], total: int) -> Counts:
-    """Counts for populations in ascending order."""
+def fill(populations: NDArray[np.int64], total: int) -> Counts:
+    """Water-filling counts, int64 `[g]`, for populations in ascending order."""
     counts = np.zeros(populations.size, dtype=np.int64)
     for position, population in enumerate(populations.tolist()):
         counts[position] = min(population, total // (populations.size - position))

@@ -1,13 +1,14 @@
 """FLAP: remove the channels whose input hardly fluctuates; what they give on average can be a bias (An et al. 2023).
 
-Removes: attention heads (with grouped queries, whole key-value groups), feed-forward neurons; any channel with a reader.
+Removes: attention heads (with grouped queries, whole key-value groups), feed-forward neurons; any channel that is read.
 Needs: mean and variance of every input of the readers over calibration tokens, padding left out; no labels.
 Cost: one forward pass, two numbers for each input column.
-Departures: variance is exact and per token; the released running rule uses the new mean twice, skips the first sequence and depends on
- their order (`released_statistics` reproduces it). The released code squares the attention metric only: parity="official" does so for
- units wider than one column. A score is the mean z-score of the unit's columns, so it is comparable across layers as it stands;
- columns that all score the same get 0. Heads and neurons are priced by their parameters (Group.cost), for any head size and for
- grouped queries. The released cut drops the unit at the threshold too and may empty a layer (flap_structures.py).
+Departures: variance is exact and per token; the released running rule uses the new mean twice, skips the first
+ sequence and depends on their order (`released_statistics` reproduces it). The released code squares the attention
+ metric only: parity="official" does so for units wider than one column. A score is the mean z-score of the unit's
+ columns, so it is comparable across layers as it stands; columns that all score the same get 0. Heads and neurons are
+ priced by their parameters (Group.cost), for any head size and for grouped queries. The released cut drops the unit
+ at the threshold too and may empty a layer (flap_structures.py).
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ Metric = Literal["wifv", "ifv", "wifn"]
 
 
 @criterion(
-    unit="channels", needs=("weight", "input_mean", "input_var"), sense="keep", compensate="mean_bias", allocate="global", card="flap"
+    unit="channels",
+    needs=("weight", "input_mean", "input_var"),
+    sense="keep",
+    groups="inner",
+    compensate="mean_bias",
+    allocate="global",
+    card="flap",
 )
 def flap(group: Any, *, metric: Metric = "wifv", parity: Literal["paper", "official"] = "paper") -> Tensor:
     """Mean standardised fluctuation of the columns of each unit.
 
     Args:
-        group: readers with `.weight [units, per_unit, other]` and `.input_var` (wifn: `.input_norm`) `[units, per_unit]`.
+        group: readers with `.weight [units, per_unit, other]` and `[units, per_unit]` input_var
+            (wifn: input_norm).
         metric: wifv = variance times squared weights, ifv = variance, wifn = mean |weight| times input norm.
         parity: official squares the metric of units that own several columns (heads).
 
@@ -61,7 +69,7 @@ def _column_metric(reader: Any, metric: str) -> Tensor:
 
 
 def standardised(values: Tensor) -> Tensor:
-    """(values - mean) / unbiased deviation over all entries; 0 everywhere when they are all equal or there is only one."""
+    """(values - mean) / unbiased deviation over all entries; 0 everywhere when they are all equal, or only one."""
     centred = values - values.mean()
     if values.numel() < 2:
         return torch.zeros_like(values)

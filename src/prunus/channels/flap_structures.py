@@ -1,6 +1,7 @@
 """The four released structures of FLAP: which heads and neurons stay, given their scores, by the released thresholds.
 
-For parity and comparison only: they assume equal layers, may empty one, and miss the target by up to a head. A plan uses the allocators.
+For parity and comparison only: they assume equal layers, may empty one, and miss the target by up to a head. A plan
+uses the allocators.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ def released_masks(
 
     Args:
         heads, neurons: for each layer the scores of its units (`flap`).
-        structure: A = adaptive (ranked over all layers), U = uniform; L = layers, M = modules (attention against feed-forward).
+        structure: A = adaptive (ranked over all layers), U = uniform; L = layers, M = modules (attention against
+            feed-forward).
         ratio: share of the parameters that goes.
         remove_heads: heads to remove in all, for the structures that fix it.
         head_dim: columns of a head.
-        hidden: width of the model, which the released count of parameters takes for the width of attention; 0 = heads * head_dim.
+        hidden: width of the model, which the released count of parameters takes for the width of attention; 0 = heads
+            * head_dim.
     """
     attention, mlp = torch.stack(list(heads)), torch.stack(list(neurons))
     if structure == "AL-AM":
@@ -62,10 +65,16 @@ def _one_ranking(attention: Tensor, mlp: Tensor, ratio: float, head_dim: int) ->
 
 
 def _above(scores: Tensor, removed: int) -> Tensor:
-    return scores > scores.reshape(-1).sort().values[removed - 1] if removed > 0 else torch.ones_like(scores, dtype=torch.bool)
+    return (
+        scores > scores.reshape(-1).sort().values[removed - 1]
+        if removed > 0
+        else torch.ones_like(scores, dtype=torch.bool)
+    )
 
 
-def _removed_neurons(attention: Tensor, mlp: Tensor, ratio: float, remove_heads: int, head_dim: int, hidden: int) -> int:
+def _removed_neurons(
+    attention: Tensor, mlp: Tensor, ratio: float, remove_heads: int, head_dim: int, hidden: int
+) -> int:
     """Neurons that must go beside the heads; a head has 4 * head_dim * d parameters, a neuron 3 * d."""
     width = hidden or head_dim * attention.shape[1]
     parameters = ratio * (3 * mlp.numel() + 4 * width * len(attention))

@@ -3,8 +3,8 @@
 Removes: channels, neurons, heads.
 Needs: the weights only.
 Cost: one pass over the weights.
-Departures: as in the reference library no root is taken; that changes nothing inside a group. The sum over matrices is theirs up to the
- number of matrices; norm scales are left out, as they are in l1.
+Departures: as in the reference library no root is taken; that changes nothing inside a group. The sum over matrices
+ is theirs up to the number of matrices; norm scales are left out, as they are in l1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prunus.channels.members import summed
 from prunus.core.registry import criterion
 
 
-@criterion(unit="channels", needs=("weight",), sense="keep", normalise="mean", compensate="joint_ls", card="torch-pruning")
+@criterion(unit="channels", needs=("weight",), sense="keep", normalise="mean", card="torch-pruning")
 def l2(group: Any, *, members: Literal["all", "writers", "readers"] = "all") -> Tensor:
     """Sum of squared weights of each channel.
 

@@ -1,11 +1,12 @@
-"""OBSPA: loss from removing a channel's columns of every matrix that reads it, by Optimal Brain Surgeon (Wang et al. 2024, SPA).
+"""OBSPA: loss when the columns that read a channel go, by Optimal Brain Surgeon (Wang et al. 2024, SPA).
 
 Removes: channels, neurons, heads.
 Needs: the hessian X X^T of the inputs of every reader (unfolded for convolutions); no labels.
 Cost: one calibration pass, one inverse of size inputs * taps for each reader.
-Departures: no code was released; the score is w^2 over the inverse's diagonal, summed over outputs, taps and readers. score="block"
- removes all columns of a channel at once, which is exact for heads and kernels and costs little more. Damping is 1 % of the mean
- diagonal and grows when the factorisation fails. What matters more than the score is the update: joint_ls by default.
+Departures: no code was released; the score is w^2 over the inverse's diagonal, summed over outputs, taps and readers.
+ score="block" removes all columns of a channel at once, which is exact for heads and kernels and costs little more.
+ Damping is 1 % of the mean diagonal and grows when the factorisation fails. What matters more than the score is the
+ update: joint_ls by default.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Removes: channels, neurons, heads.
 Needs: the gradient of the mean loss over a few batches of fit data.
 Cost: one forward and backward pass of these batches.
-Departures: absolute values are taken weight by weight and then summed over every parameter that goes, norms and biases included
- (the default of the reference library and of LLM-Pruner). joint=True sums first: the honest first-order term of removing them together,
- but near a minimum it is close to 0 for every channel and drowns in noise.
+Departures: absolute values are taken weight by weight and then summed over every parameter that goes, norms and
+ biases included (the default of the reference library and of LLM-Pruner). joint=True sums first: the honest
+ first-order term of removing them together, but near a minimum it is close to 0 for every channel and drowns in noise.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from prunus.core.errors import BadInput
 from prunus.core.registry import criterion
 
 
-@criterion(unit="channels", needs=("weight", "grad"), sense="keep", normalise="mean", card="torch-pruning")
+@criterion(
+    unit="channels",
+    needs=("weight", "grad"),
+    sense="keep",
+    normalise="mean",
+    compensate="joint_ls",
+    card="torch-pruning",
+)
 def taylor(group: Any, *, joint: bool = False) -> Tensor:
     """Sum of |w * gradient| over all parameters of each channel.
 
     Args:
-        group: Members with `.weight` and `.grad`, `[units, per_unit, other]`; members without gradient (buffers) are left out.
+        group: Members with `.weight` and `.grad`, `[units, per_unit, other]`; members without gradient (buffers) are
+            left out.
         joint: sum w * gradient inside each member before taking the absolute value.
 
     Returns:
@@ -39,5 +47,7 @@ def taylor(group: Any, *, joint: bool = False) -> Tensor:
         raise BadInput(f"group {group.name} has no gradients: collect the signal grad with labelled data first")
     for member in learnt:
         change = member.weight.detach().float() * member.grad.float()
-        total += change.sum((1, 2), dtype=torch.float64).abs() if joint else change.abs().sum((1, 2), dtype=torch.float64)
+        total += (
+            change.sum((1, 2), dtype=torch.float64).abs() if joint else change.abs().sum((1, 2), dtype=torch.float64)
+        )
     return total

@@ -1,11 +1,11 @@
-"""Joint least squares: the inputs that stay take over, as well as they can, what all removed inputs did (OBS, Hassibi and Stork 1993).
+"""Joint least squares: the inputs that stay take over what all removed ones did (OBS, Hassibi and Stork 1993).
 
 Removes: nothing; makes up for removed channels, neurons, heads.
 Needs: the hessian X X^T of the reader's inputs (unfolded for convolutions), a few hundred rows of data, no labels.
 Cost: one Cholesky factorisation of the inputs that stay, for each reader.
-Departures: SPA follows SparseGPT's left-to-right sweep; the joint solution removes all columns at once, is exact for the damped problem
- and has a 30-60 % lower error on the golden case (compensator `sweep` is the paper's). ResNet-20, 30 % of inner channels, no training:
- no update 37 %, sweep 58 %, joint 71 %.
+Departures: SPA follows SparseGPT's left-to-right sweep; the joint solution removes all columns at once, is exact for
+ the damped problem and has a 30-60 % lower error on the golden case (compensator `sweep` is the paper's). ResNet-20,
+ 30 % of inner channels, no training: no update 37 %, sweep 58 %, joint 71 %.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mean bias: what removed inputs contributed on average becomes a bias of the module that read them (An et al. 2023, FLAP).
+"""Mean bias: what removed inputs gave on average becomes a bias of their reader (An et al. 2023, FLAP).
 
 Removes: nothing; makes up for removed channels, neurons, heads, tokens of a constant.
 Needs: the mean of every input over calibration data.

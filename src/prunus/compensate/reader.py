@@ -79,7 +79,9 @@ def removed_units(reader: Reader, dropped: np.ndarray) -> Tensor:
     units = reader.weight.shape[0]
     dropped = np.asarray(dropped, dtype=np.int64)
     if dropped.size and not 0 <= dropped.min() <= dropped.max() < units:
-        raise BadInput(f"{reader.parameter} reads {units} units; dropped {int(dropped.min())}..{int(dropped.max())} lies outside")
+        raise BadInput(
+            f"{reader.parameter} reads {units} units; dropped {int(dropped.min())}..{int(dropped.max())} lies outside"
+        )
     removed = torch.zeros(units, dtype=torch.bool)
     removed[torch.from_numpy(dropped)] = True
     return removed
@@ -92,7 +94,8 @@ def as_matrix(reader: Reader) -> Tensor:
 
 
 def from_matrix(reader: Reader, matrix: Tensor) -> np.ndarray:
-    """The dense parameter that `matrix [outputs, units * per_unit]` stands for, in the precision of the reader's weight."""
+    """The dense parameter that `matrix [outputs, units * per_unit]` stands for, in the precision of the reader's
+    weight."""
     units, width, outputs = reader.weight.shape
     kind = torch.float64 if reader.weight.dtype == torch.float64 else torch.float32
     return reader.dense(matrix.T.reshape(units, width, outputs)).to(kind).cpu().numpy()

@@ -1,9 +1,10 @@
-"""Sweep: removed columns push their error onto the columns to their right, one after the other (SparseGPT's pass, as SPA uses it).
+"""Sweep: removed columns push their error to the right, one after the other (SparseGPT's pass, used by SPA).
 
 Removes: nothing; makes up for removed channels, neurons, heads.
 Needs: the hessian X X^T of the reader's inputs.
 Cost: two Cholesky factorisations, one inverse, one pass over the columns.
-Departures: columns left of a removed one never change, so the result depends on the order of inputs and is worse than joint_ls.
+Departures: columns left of a removed one never change, so the result depends on the order of inputs and is worse than
+ joint_ls.
 """
 
 from __future__ import annotations

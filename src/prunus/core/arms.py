@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _SHARES = ("accuracy", "top1", "top5", "f1", "auc", "recall", "precision", "agreement", "map", "share", "sparsity")
 _LOWER = ("perplexity", "loss", "error", "macs", "params", "bytes", "rows", "tokens", "ms", "seconds", "mae", "mse")
+_LABELS = {"macs": "MACs", "params": "parameters", "ms": "", "seconds": ""}
 _COUNTS = ("macs", "params", "bytes", "rows", "tokens", "samples", "weights", "flops")
 
 
@@ -64,6 +65,26 @@ def arms(results: Results) -> tuple[Arm, ...]:
     return tuple(sorted(found, key=lambda arm: ("dense", "pruned", "control").index(arm.role)))
 
 
+def notes(found: Iterable[Arm]) -> tuple[str, ...]:
+    """What a reader must know, each thing once: sentences first, then facts (`rows=444; test_passes=10 to 24`) in one line."""
+    sentences: dict[str, None] = {}
+    facts: dict[str, dict[str, None]] = {}
+    for part in (part for arm in found for note in arm.notes for part in note.split("; ")):
+        name, equals, value = part.partition("=")
+        if equals and name.isidentifier():
+            facts.setdefault(name, {})[value] = None
+        else:
+            sentences[part] = None
+    line = "; ".join(f"{name}={_several(list(values))}" for name, values in facts.items())
+    return (*sentences, line) if line else tuple(sentences)
+
+
+def _several(values: list[str]) -> str:
+    if len(values) > 2 and all(value.isdecimal() for value in values):
+        return f"{min(map(int, values))} to {max(map(int, values))}"
+    return ", ".join(values)
+
+
 def metrics(results: Iterable[Row]) -> tuple[str, ...]:
     """Names of the metrics, in order of appearance."""
     return tuple(dict.fromkeys(row.metric for row in results))
@@ -82,7 +103,8 @@ def _number(rows: list[Row]) -> Number:
     if len(rows) == 1:
         return Number(rows[0].value, rows[0].interval)
     values = [row.value for row in rows]
-    return Number(_mean(values), mean_interval(values), len(values))
+    spread = len(set(values)) > 1  # counts are the same for every seed and need no interval
+    return Number(_mean(values), mean_interval(values) if spread else None, len(values))
 
 
 def _mean(values: list[float]) -> float:
@@ -91,7 +113,7 @@ def _mean(values: list[float]) -> float:
 
 def mean_interval(values: list[float]) -> tuple[float, float]:
     """95 % t-interval of the mean of two or more values."""
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
     mean = _mean(values)
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
@@ -105,6 +127,18 @@ def better_is(metric: str) -> str:
     if any(word in _LOWER for word in words):
         return "lower"
     return "higher" if any(word in _SHARES for word in words) else ""
+
+
+def is_quality(metric: str) -> bool:
+    """Whether the metric tells how good a model is (accuracy, perplexity), not how large or how fast."""
+    words = set(metric.lower().replace("-", "_").split("_"))
+    return bool(better_is(metric)) and not words & {*_COUNTS, "ms", "seconds"}
+
+
+def label(metric: str) -> str:
+    """A metric's name as people write it: `latency_ms` is latency (its values carry the unit), `macs` are MACs."""
+    words = [_LABELS.get(word, word) for word in metric.split("_")]
+    return " ".join(word for word in words if word) or metric
 
 
 def is_share(metric: str, value: float) -> bool:
@@ -122,10 +156,17 @@ def show(metric: str, value: float) -> str:
     if any(word in _COUNTS for word in words):
         return count(value)
     if "ms" in words:
-        return f"{value:.3g} ms"
+        return f"{_three(value)} ms"
     if "seconds" in words:
-        return f"{value:.3g} s"
+        return f"{_three(value)} s"
     return f"{value:.4g}"
+
+
+def _three(value: float) -> str:
+    """Three significant digits, trailing zeros kept: `2.40`, `24.0`, `240`."""
+    if value == 0:
+        return "0"
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1e3 else f"{value:,.0f}".replace(",", " ")
 
 
 def count(value: float) -> str:

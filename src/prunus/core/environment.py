@@ -10,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_NUMERIC_PACKAGES = ("prunus", "torch", "numpy", "scipy", "torchvision", "timm", "transformers", "tokenizers", "pillow")
-_NUMERIC_PACKAGES += ("faiss-cpu", "scikit-learn", "onnxruntime")
+_NUMERIC_PACKAGES = (
+    *("prunus", "torch", "numpy", "scipy", "torchvision", "timm", "transformers", "tokenizers", "pillow"),
+    *("faiss-cpu", "scikit-learn", "onnxruntime"),
+)
 PACKAGES = (*_NUMERIC_PACKAGES, "safetensors", "peft", "datasets", "pyarrow", "polars", "duckdb", "onnx")
 NUMERIC = ("python", "machine", "processor", "threads", *_NUMERIC_PACKAGES)
 

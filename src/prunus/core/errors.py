@@ -92,6 +92,10 @@ class ResourceError(PrunusError):
     exit_code = 5
 
 
+class StageFailed(PrunusError):
+    """A stage of a run ended with an error that prunus did not raise on purpose."""
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say which extra brings it.
 

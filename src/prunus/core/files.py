@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,16 +27,21 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "C64": "<c8"}
-_NUMPY |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"}
-_TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64", "BOOL": "bool"}
-_TORCH |= {"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"}
-_TORCH |= {"U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8"}
-_TORCH |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+
+
+def _table(text: str) -> dict[str, str]:
+    return dict(pair.split("=") for pair in text.split())
+
+
+_NUMPY = _table("F64=<f8 F32=<f4 F16=<f2 C64=<c8 I64=<i8 I32=<i4 I16=<i2 I8=i1 U64=<u8 U32=<u4 U16=<u2 U8=u1 BOOL=?")
+_SIGNED = _table(
+    "F64=float64 F32=float32 F16=float16 BF16=bfloat16 C64=complex64 BOOL=bool I64=int64 I32=int32 I16=int16"
+)
+_TORCH = _SIGNED | _table("I8=int8 U64=uint64 U32=uint32 U16=uint16 U8=uint8 F8_E4M3=float8_e4m3fn F8_E5M2=float8_e5m2")
 
 
 @contextmanager
-def guard(path: str | Path, need: int = 0, *, foreign: bool = False) -> Iterator[None]:
+def guard(path: str | Path, need: int = 0, *, foreign: bool = False) -> Generator[None]:
     """Turn the operating system's refusals while writing `path` into ResourceError.
 
     Args:
@@ -63,6 +68,12 @@ def _refusal(path: Path, need: int, error: OSError) -> str:
         what_to_do = "make the folder writable, or choose another with --out or PRUNUS_CACHE"
         return f"can't write {path}{wants}: {error.strerror}; {what_to_do}"
     return f"can't write {path}{wants}: {error.strerror or error}"
+
+
+def safe_name(text: str) -> str:
+    """A label as a file name: `el2n + ccs` -> `el2n+ccs`, `30% rows` -> `30pct-rows`."""
+    text = text.replace(" + ", "+").replace("%", "pct")
+    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in text).strip("-.") or "dense"
 
 
 def size_text(size: float) -> str:
@@ -92,7 +103,7 @@ def check_space(path: str | Path, need: int) -> None:
 
 
 @contextmanager
-def atomic(path: str | Path, need: int = 0) -> Iterator[BinaryIO]:
+def atomic(path: str | Path, need: int = 0) -> Generator[BinaryIO]:
     """A file to write into, that becomes `path` only if the block ends without an error.
 
     Args:
@@ -169,11 +180,18 @@ def read_json(path: str | Path) -> Any:
         raise CorruptFile(f"{path} is not valid JSON: {error}") from error
 
 
+def dump_line(value: Any) -> bytes:
+    """JSON on one line."""
+    try:
+        return (json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"can't be written as JSON: {error}") from error
+
+
 def append_json(path: str | Path, values: list[Any]) -> None:
     """Append one line of JSON for each value, in one write; a line torn by an earlier crash is removed first."""
     path = Path(path)
-    lines = [json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False) for value in values]
-    data = "".join(line + "\n" for line in lines).encode()
+    data = b"".join(dump_line(value) for value in values)
     with guard(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as file:
@@ -248,7 +266,7 @@ def read_arrays(path: str | Path, names: tuple[str, ...] | None = None) -> dict[
     """
     import numpy as np
 
-    header, arrays = checked_header(path), {}
+    header, arrays = checked_header(path), dict[str, np.ndarray]()
     raw = np.memmap(path, dtype=np.uint8, mode="c")
     for name, tensor in header.tensors.items():
         base, _, kind = name.rpartition("#")
@@ -299,10 +317,10 @@ def write_tensors(
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """Read a safetensors file as torch tensors of their own, after checking its header."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import torch as library
 
     checked_header(path)
     try:
-        return load_file(str(path))
+        return dict(library.load_file(str(path)))  # pyright: ignore[reportUnknownMemberType]
     except SafetensorError as error:
         raise CorruptFile(f"{path} is not a whole safetensors file: {error}") from error

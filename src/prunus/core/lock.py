@@ -11,11 +11,11 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from prunus.core import files
 from prunus.core.errors import CorruptFile, PrunusError, ResourceError
@@ -129,9 +129,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise ResourceError(f"{path} is not a lock of prunus; remove it if no run uses this folder") from error
     except PrunusError:  # released between the two lines above
         return None
-    if not isinstance(owner, dict) or not {"host", "pid", "token"} <= owner.keys():
+    if not isinstance(owner, dict) or not {"host", "pid", "token"} <= set(owner):  # pyright: ignore[reportUnknownArgumentType]
         raise ResourceError(f"{path} is not a lock of prunus; remove it if no run uses this folder")
-    return owner
+    return cast(dict[str, Any], owner)
 
 
 def _age(path: Path) -> float:
@@ -148,7 +148,7 @@ def _age(path: Path) -> float:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def _one_at_a_time(folder: Path) -> Generator[None]:
     """Serialise look-then-take among the processes of one host, where the system has advisory locks."""
     try:
         import fcntl

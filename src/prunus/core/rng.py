@@ -6,6 +6,8 @@ Nothing here reads or sets a global generator.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,6 +73,30 @@ def torch_rng(seed: int, purpose: str) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(_key(seed, purpose)[0] & (2**63 - 1))
+
+
+def legacy_rng(seed: int) -> np.random.RandomState:
+    """A legacy numpy generator of its own, as the global one is after `np.random.seed(seed)`; for parity with released code."""
+    import numpy as np
+
+    return np.random.RandomState(seed % 2**32)
+
+
+@contextmanager
+def torch_fork(seed: int, purpose: str) -> Iterator[None]:
+    """Inside, layers that draw from torch's own generators (dropout, initialisation) draw from (seed, purpose).
+
+    Outside, those generators are as they were, also after an error.
+    """
+    import torch
+
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    state = torch_rng(seed, purpose)
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.set_rng_state(state.get_state())
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(state.initial_seed())
+        yield
 
 
 @dataclass(frozen=True)

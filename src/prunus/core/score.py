@@ -29,6 +29,9 @@ class LazyValues(Mapping[str, "np.ndarray"]):
             raise KeyError(name)
         return self._compute(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # Mapping would compute the value to answer
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -68,11 +68,10 @@ def _remembered(path: Path) -> list[int]:
     if not path.exists():
         return []
     try:
-        stops = files.read_json(path)
-    except CorruptFile:
+        stops: Any = files.read_json(path)
+        return sorted({int(stop) for stop in stops if int(stop) > 0})
+    except (CorruptFile, TypeError, ValueError):  # only a memory: without it every row is in a new shard
         return []
-    good = isinstance(stops, list) and all(type(stop) is int and stop > 0 for stop in stops)
-    return sorted(set(stops)) if good else []
 
 
 def fill(

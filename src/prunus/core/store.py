@@ -46,8 +46,8 @@ class Entry:
     key: str
     path: Path
     files: Mapping[str, int]
-    parts: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    cost: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def bytes(self) -> int:
@@ -224,14 +224,16 @@ def _host() -> str:
 
 
 def _entry(path: Path, key: str, manifest: Any) -> Entry:
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise SchemaTooNew(path / MANIFEST, schema, SCHEMA)
     try:
-        sizes = {name: int(facts["size"]) for name, facts in manifest["files"].items()}
-        entry = Entry(manifest["key"], path, sizes, manifest["parts"], manifest["cost"])
+        if int(manifest["schema"]) <= SCHEMA:
+            sizes = {str(name): int(facts["size"]) for name, facts in manifest["files"].items()}
+            entry = Entry(manifest["key"], path, sizes, manifest["parts"], manifest["cost"])
+        else:
+            entry = None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptFile(f"{path / MANIFEST} is not a manifest: {error!r}") from error
+    if entry is None:
+        raise SchemaTooNew(path / MANIFEST, manifest["schema"], SCHEMA)
     if entry.key != key:
         raise CorruptFile(f"{path} holds the entry {entry.key}: it was moved by hand; move it back or remove it")
     return entry

@@ -11,14 +11,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from prunus.core.errors import CorruptFile
 
-WIDTH: dict[str, int] = dict.fromkeys(("F64", "I64", "U64", "C64"), 8)
-WIDTH |= dict.fromkeys(("F32", "I32", "U32"), 4)
-WIDTH |= dict.fromkeys(("F16", "BF16", "I16", "U16"), 2)
-WIDTH |= dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1)
+_BY_WIDTH = {
+    8: ("F64", "I64", "U64", "C64"),
+    4: ("F32", "I32", "U32"),
+    2: ("F16", "BF16", "I16", "U16"),
+    1: ("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"),
+}
+WIDTH = {name: width for width, names in _BY_WIDTH.items() for name in names}
 MAX_HEADER = 100_000_000  # the limit of the format itself
 
 
@@ -95,7 +98,7 @@ def _json(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any], int]:
         raise CorruptFile(f"{path} has a broken safetensors header: {error}") from error
     if not isinstance(head, dict):
         raise CorruptFile(f"{path} has a safetensors header that is no table")
-    return head, 8 + length
+    return cast(dict[str, Any], head), 8 + length
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -107,9 +110,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check(head: dict[str, Any], base: int, size: int, path: Path) -> Header:
-    metadata = head.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise CorruptFile(f"{path} has metadata that are not text")
+    metadata: Any = head.pop("__metadata__", None) or {}
+    try:
+        texts = {str(name): value + "" for name, value in metadata.items()}
+    except (AttributeError, TypeError) as error:
+        raise CorruptFile(f"{path} has metadata that are not text") from error
     tensors = {name: _tensor(name, entry, base, path) for name, entry in head.items()}
     at = base
     for tensor in sorted(tensors.values(), key=lambda t: (t.start, t.stop)):
@@ -119,7 +124,7 @@ def _check(head: dict[str, Any], base: int, size: int, path: Path) -> Header:
         at = tensor.stop
     if at != size:
         raise CorruptFile(f"{path} has {size} bytes where its header describes {at}: truncated or altered")
-    return Header(tensors, metadata, size)
+    return Header(tensors, texts, size)
 
 
 def _tensor(name: str, entry: Any, base: int, path: Path) -> Tensor:

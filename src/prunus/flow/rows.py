@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,16 @@ import numpy as np
 from prunus.allocate.request import Request
 from prunus.core import registry
 from prunus.core.budget import Budget
-from prunus.core.errors import BadInput, BudgetUnreachable, FingerprintMismatch, IdMismatch, UnknownName
+from prunus.core.errors import BadInput, BudgetUnreachable, FingerprintMismatch, IdMismatch
+from prunus.core.fingerprint import fingerprint_array
 from prunus.core.plan import Kept, Plan
 from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
 from prunus.prunables.dataset import Dataset, require_role
+from prunus.rows.runs import mean
+from prunus.select.by_label import labels_of, part
 from prunus.signals.rowset import Signals
 
 GROUP = "rows"
@@ -24,14 +27,20 @@ CHUNK = 65_536
 
 
 def score_rows(
-    data: Dataset, method: str, *, signals: Signals | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
+    data: Dataset,
+    method: str,
+    *,
+    signals: Signals | Sequence[Signals] | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> Score:
     """A Score for every row of `data`.
 
     Args:
         data: the rows; must not have the role test.
         method: a criterion over rows.
-        signals: what was recorded for these rows, in any order; None for criteria that need none (random).
+        signals: what was recorded for these rows, in any order; several runs are scored each and averaged; None for
+            criteria that need none (random).
         seed: for criteria that draw.
         options: the criterion's own.
 
@@ -43,13 +52,21 @@ def score_rows(
     require_role(data, {"fit", "val", "train"}, what=f"scoring rows with {method}")
     found, options = registry.find(method, unit="rows", kind="criterion"), dict(options or {})
     found.check_options(options)
+    runs = [signals] if signals is None or isinstance(signals, Signals) else list(signals)
+    rng = Rng(seed, found.id)
+    scores = [_one(data, one, found, options, rng) for one in runs or [None]]
+    return scores[0] if len(scores) == 1 else mean(scores)
+
+
+def _one(data: Dataset, signals: Signals | None, found: Method, options: dict[str, Any], rng: Rng) -> Score:
+    """The score of one run."""
     aligned = _aligned(data, signals, found)
-    values = _values(found, aligned, Rng(seed, found.id), options)
-    made_from = {} if signals is None else {"signals": signals.provenance}
-    provenance = {"method": found.id, "options": options, "seed": seed, **made_from}
+    values = _values(found, aligned, rng, options)
+    made = {"method": found.id, "options": options, "seed": rng.seed}
+    if signals is not None:
+        made["signals"] = dict(signals.provenance)
     sense = found.facts.get("sense", "keep")
-    score = Score("rows", {GROUP: values}, sense, {GROUP: data.ids}, data.fingerprint(), provenance, aligned)
-    return score.check()
+    return Score("rows", {GROUP: values}, sense, {GROUP: data.ids}, data.fingerprint(), made, aligned).check()
 
 
 def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
@@ -84,8 +101,7 @@ def plan_rows(
     budget: str | Budget,
     *,
     select: str | None = None,
-    within: str = "all",
-    allocate: str = "proportional",
+    allocate: str | None = None,
     seed: int = 0,
     data: Dataset | None = None,
     options: Mapping[str, Any] | None = None,
@@ -94,20 +110,22 @@ def plan_rows(
 
     Args:
         score: over rows.
-        budget: `30% rows`, `5000 rows`; its pinned ids stay, its banned ids go, its floor holds for each class.
+        budget: `30% rows`, `5000 rows`; its pinned ids stay, its banned ids go.
         select: a selector; default ccs for hard / easy scores, top for keep scores.
-        within: `all`, or `class`: the budget is split over the classes first.
-        allocate: the allocator that splits it.
+        allocate: an allocator that splits the budget over the classes first (the budget's floor holds for each); without one
+            the selector sees all rows, and its own `within="class"` keeps the same share of every class.
         seed: for selectors that draw.
         data: checked to be the rows the score was made for.
         options: the selector's own.
+
+    Raises:
+        BudgetUnreachable: pinned and banned ids, or floors, do not leave the count asked for.
     """
     asked = Budget.parse(budget)
     if asked.unit != "rows":
         raise BadInput(f"a score over rows takes a budget in rows, not {asked.short()!r}")
     _same_rows(score, data)
-    default = "top" if score.sense == "keep" else "ccs"
-    method, options = registry.find(select or default, kind="selector"), dict(options or {})
+    method, options = _selector(select or default_selector(score)), dict(options or {})
     method.check_options(options)
     group = _whole(score)
     free, pinned = _free(group, asked)
@@ -117,27 +135,50 @@ def plan_rows(
             f"{asked} is {count} rows, with {pinned.size} pinned and {group.ids.size - pinned.size - free.size} banned",
             nearest=f"{min(max(count, pinned.size), pinned.size + free.size)} rows",
         )
-    counts, parts = _split(group, free, count - pinned.size, within, allocate, asked.floor)
+    parts, counts, notes = [free], [count - pinned.size], {}
+    if allocate is not None:
+        parts, counts, notes = _by_class(group, free, count - pinned.size, allocate, asked.floor)
     rng = Rng(seed, method.id)
     chosen = [_select(method, group, part, number, rng, options) for part, number in zip(parts, counts) if number]
     kept = group.ids[np.concatenate([pinned, *chosen]).astype(np.int64)]
-    rule = {"select": method.id, "within": within, "options": options, "seed": seed}
-    if within != "all":
-        rule["allocate"] = allocate
-    return _plan(score, group, asked, kept, {"score": dict(score.provenance), **rule}, method.id)
+    made = {"score": dict(score.provenance), "method": score.provenance.get("method", ""), "select": method.id}
+    made |= {"options": {name: _told(value) for name, value in options.items()}, "seed": seed}
+    made |= {"allocate": allocate} if allocate else {}
+    made |= {"notes": notes} if notes else {}
+    return _plan(score, group, asked, kept, made)
 
 
-def _plan(
-    score: Score, group: GroupScore, asked: Budget, kept: np.ndarray, provenance: dict[str, Any], selector: str
-) -> Plan:
+def _selector(name: str) -> Method:
+    method = registry.find(name, kind="selector")
+    if method.unit not in ("", "rows"):
+        raise BadInput(f"{method.id} selects {method.unit}, not rows: choose top, ccs or another selector of any unit")
+    return method
+
+
+def _told(value: Any) -> Any:
+    """An option as provenance: a score given as one (the cut of ccs) is told by its method and a hash of its numbers."""
+    if isinstance(value, Score):
+        return {"score": dict(value.provenance)}
+    if not isinstance(value, GroupScore):
+        return value
+    order = np.argsort(value.ids, kind="stable")
+    numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
+    return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
+
+
+def default_selector(score: Score) -> str:
+    """ccs for scores of hardness, top for scores that say what to keep."""
+    return "top" if score.sense == "keep" else "ccs"
+
+
+def _plan(score: Score, group: GroupScore, asked: Budget, kept: np.ndarray, made: dict[str, Any]) -> Plan:
     keep = Kept.of_ids(kept, group.ids.size, group.ids)
     dropped = keep.dropped()
-    names = (f"not selected by {selector}", "banned")
-    codes = np.isin(dropped, np.asarray(asked.ban, dtype=dropped.dtype)).astype(np.uint8) if asked.ban else None
-    reasons = {GROUP: np.zeros(dropped.size, dtype=np.uint8) if codes is None else codes}
-    size = float(group.ids.size)
-    dense, planned = {"rows": size}, {"rows": float(keep.count)}
-    return Plan("rows", {GROUP: keep}, asked, planned, dense, (), reasons, names, provenance, score.fingerprint)
+    banned = np.isin(dropped, np.asarray(asked.ban, dtype=dropped.dtype)) if asked.ban else np.zeros(dropped.size)
+    names = (f"not selected by {made['select']} from {made['method'] or 'the score'}", "banned")
+    reasons = {GROUP: banned.astype(np.uint8)}
+    dense, planned = {"rows": float(group.ids.size)}, {"rows": float(keep.count)}
+    return Plan("rows", {GROUP: keep}, asked, planned, dense, (), reasons, names, made, score.fingerprint)
 
 
 def _whole(score: Score) -> GroupScore:
@@ -152,8 +193,9 @@ def _whole(score: Score) -> GroupScore:
 def _same_rows(score: Score, data: Dataset | None) -> None:
     if data is None:
         return
-    if not np.array_equal(np.sort(score.group(GROUP).ids), np.sort(data.ids)):
-        only = np.setdiff1d(data.ids, score.group(GROUP).ids)[:5].tolist()
+    ids = score.group(GROUP).ids
+    if not np.array_equal(np.sort(ids), np.sort(data.ids)):
+        only = np.setdiff1d(data.ids, ids)[:5].tolist()
         raise IdMismatch(f"the score was made for other rows: {len(data)} rows here, ids {only} have no score")
     if score.fingerprint and score.fingerprint != data.fingerprint():
         raise FingerprintMismatch("score", score.fingerprint, f"{data.name} {data.fingerprint()}")
@@ -170,39 +212,31 @@ def _free(group: GroupScore, asked: Budget) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~pinned & ~np.isin(group.ids, bans)), np.flatnonzero(pinned)
 
 
-def _split(
-    group: GroupScore, free: np.ndarray, count: int, within: str, allocate: str, floor: int
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """How many rows to take from which positions."""
-    if within == "all":
-        return np.array([count]), [free]
-    if within != "class":
-        raise UnknownName("scope of a row budget", within, ("all", "class"))
-    labels = getattr(group.signals, "labels", None)
-    if labels is None:
-        raise BadInput("within='class' needs labels, and these rows have none: use within='all'")
-    classes = np.asarray(labels)[free]
-    names, inverse = np.unique(classes, return_inverse=True)
+def _by_class(
+    group: GroupScore, free: np.ndarray, count: int, allocate: str, floor: int
+) -> tuple[list[np.ndarray], list[int], dict[str, str]]:
+    """Positions of every class, how many rows to take from each, and what the allocator states about its answer."""
+    if getattr(group.signals, "labels", None) is None:
+        raise BadInput("splitting a row budget over classes needs labels, and these rows have none: leave allocate out")
+    names, inverse = np.unique(labels_of(group)[free], return_inverse=True)
     parts = [free[inverse == index] for index in range(names.size)]
-    allocator = registry.find(allocate, kind="allocator").load()
-    scores = [np.asarray(group.values)[part] for part in parts]
     request = Request.of(
         [part.size for part in parts],
         count,
-        names=[f"{name!s:>20}" for name in names.tolist()],
-        floors=min(floor, count // max(names.size, 1)),
-        scores=scores,
+        names=[str(name) for name in names.tolist()],
+        floors=floor if floor * names.size <= count else 0,
+        scores=[np.asarray(group.values)[part] for part in parts],
         sense=group.sense,
     )
-    return allocator(request), parts
+    counts = registry.find(allocate, kind="allocator").load()(request).tolist()
+    return parts, counts, request.notes
 
 
 def _select(
-    method: Method, group: GroupScore, part: np.ndarray, count: int, rng: Rng, options: dict[str, Any]
+    method: Method, group: GroupScore, positions: np.ndarray, count: int, rng: Rng, options: dict[str, Any]
 ) -> np.ndarray:
-    if count == part.size:
-        return part
-    signals = None if group.signals is None else group.signals.take(part)
-    within = GroupScore(np.asarray(group.values)[part], group.ids[part], group.sense, signals, group.name)
+    if count == positions.size:
+        return positions
+    within = group if positions.size == group.ids.size else part(group, positions)
     function = method.load()
-    return part[np.asarray(function(within, int(count), **with_rng(function, options, rng)), dtype=np.int64)]
+    return positions[np.asarray(function(within, int(count), **with_rng(function, options, rng)), dtype=np.int64)]

@@ -118,7 +118,9 @@ def build(model: nn.Module, example: Any, *, fake: bool = True) -> Graph:
 def _empty(model: nn.Module, trace: Trace, fake: bool) -> Graph:
     tensors = named_tensors(model)
     first: dict[int, str] = {}
-    canonical = {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}  # all alive: ids are safe
+    canonical = {
+        name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()
+    }  # all alive: ids are safe
     dims: dict[str, list[Dim]] = {}
     for name, tensor in tensors.items():
         dims[name] = dims[canonical[name]] if canonical[name] in dims else [Axis(size) for size in tensor.shape]

@@ -8,13 +8,87 @@ from math import prod
 from prunus.graph.axes import Axis, Dim, mark, product, resolve, split
 from prunus.graph.rules import Step, rule
 
-POINTWISE = (
-    "add sub rsub mul div where max min maximum minimum relu relu6 gelu silu mish hardswish hardsigmoid hardtanh elu "
-    "selu celu leaky_relu sigmoid tanh softplus log_sigmoid threshold rrelu clamp clip addcmul addcdiv lerp masked_fill "
-    "logical_and logical_or logical_not __and__ __or__ pow sqrt rsqrt exp log eq ne lt le gt ge isnan isinf nan_to_num "
-    "floor_divide true_divide divide multiply subtract remainder fmod abs neg square __xor__ bitwise_and bitwise_or "
-    "bitwise_not log_sigmoid_forward erf round floor ceil trunc sign cos sin atan2 prelu_pointwise fake_quantize"
-).split()
+POINTWISE = [
+    "add",
+    "sub",
+    "rsub",
+    "mul",
+    "div",
+    "where",
+    "max",
+    "min",
+    "maximum",
+    "minimum",
+    "relu",
+    "relu6",
+    "gelu",
+    "silu",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "elu",
+    "selu",
+    "celu",
+    "leaky_relu",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "log_sigmoid",
+    "threshold",
+    "rrelu",
+    "clamp",
+    "clip",
+    "addcmul",
+    "addcdiv",
+    "lerp",
+    "masked_fill",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "__and__",
+    "__or__",
+    "pow",
+    "sqrt",
+    "rsqrt",
+    "exp",
+    "log",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "isnan",
+    "isinf",
+    "nan_to_num",
+    "floor_divide",
+    "true_divide",
+    "divide",
+    "multiply",
+    "subtract",
+    "remainder",
+    "fmod",
+    "abs",
+    "neg",
+    "square",
+    "__xor__",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_not",
+    "log_sigmoid_forward",
+    "erf",
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "sign",
+    "cos",
+    "sin",
+    "atan2",
+    "prelu_pointwise",
+    "fake_quantize",
+]
 
 
 @rule(*POINTWISE)
@@ -59,8 +133,22 @@ def glu(step: Step) -> None:
     step.set(dims)
 
 
-@rule("sum", "mean", "var", "std", "var_mean", "std_mean", "norm", "amax", "amin", "linalg_vector_norm", "all", "any",
-      "count_nonzero", "frobenius_norm")
+@rule(
+    "sum",
+    "mean",
+    "var",
+    "std",
+    "var_mean",
+    "std_mean",
+    "norm",
+    "amax",
+    "amin",
+    "linalg_vector_norm",
+    "all",
+    "any",
+    "count_nonzero",
+    "frobenius_norm",
+)
 def reduce(step: Step) -> None:
     """Reductions: over a pruned axis they take the kept positions only."""
     source = step.node.inputs()[0]
@@ -368,8 +456,19 @@ POOLS = [
 UPSAMPLES = [
     f"{under}upsample_{kind}{tail}"
     for under in ("", "_")
-    for kind in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d", "trilinear3d",
-                 "nearest_exact1d", "nearest_exact2d", "bilinear2d_aa", "bicubic2d_aa")
+    for kind in (
+        "nearest1d",
+        "nearest2d",
+        "nearest3d",
+        "linear1d",
+        "bilinear2d",
+        "bicubic2d",
+        "trilinear3d",
+        "nearest_exact1d",
+        "nearest_exact2d",
+        "bilinear2d_aa",
+        "bicubic2d_aa",
+    )
     for tail in ("",)
 ]
 

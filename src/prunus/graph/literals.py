@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -317,7 +316,9 @@ class Trial:
                 for axis in range(len(parts[0]) if parts else 0):
                     dims = [resolve(part[axis]) for part in parts if axis < len(part)]
                     if len(dims) > 1 and [dim.size for dim in dims] == sizes:
-                        made += [Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims)]
+                        made += [
+                            Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims)
+                        ]
             if made:
                 yield made
 

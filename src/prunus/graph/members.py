@@ -97,7 +97,8 @@ def _member(slot: Slot, tensors: Mapping[str, Tensor], model: nn.Module, signals
     grad = _grad(slot, tensors, signals)
     fields: dict[str, Tensor | None] = {}
     if slot.role == "reader" and own == "weight" and signals is not None and module in signals:
-        fields = _inputs(signals[module], _places(slot, shared, tensor.shape[slot.axis]))
+        channels = tensor.shape[slot.axis] * shared
+        fields = _inputs(signals[module], _places(slot, shared, tensor.shape[slot.axis]), channels)
     bias = tensors.get(f"{module}.bias") if slot.role == "writer" and slot.index.shape[1] == 1 else None
     return Member(
         slot.parameter,
@@ -142,7 +143,7 @@ def _places(slot: Slot, groups: int, width: int) -> np.ndarray:
     return blocks.reshape(slot.index.shape[0], -1)
 
 
-def _inputs(stats: Any, places: np.ndarray) -> dict[str, Tensor | None]:
+def _inputs(stats: Any, places: np.ndarray, channels: int) -> dict[str, Tensor | None]:
     found: dict[str, Tensor | None] = {}
     index = _long(places)
     for name in ("input_mean", "input_var", "input_norm"):
@@ -152,17 +153,15 @@ def _inputs(stats: Any, places: np.ndarray) -> dict[str, Tensor | None]:
             found[name] = value.reshape(len(places), -1)
     hessian = getattr(stats, "hessian", None)
     if hessian is not None:
-        found["hessian"] = _hessian(hessian, places)
+        found["hessian"] = _hessian(hessian, places, channels)
     return found
 
 
-def _hessian(hessian: Tensor, places: np.ndarray) -> Tensor:
+def _hessian(hessian: Tensor, places: np.ndarray, channels: int) -> Tensor:
     """Rows and columns of the units' inputs; blocks of a grouped convolution do not see each other."""
     stack = hessian if hessian.dim() == 3 else hessian.unsqueeze(0)
     groups, width, _ = stack.shape
-    channels = _total(places)
-    taps = max(1, groups * width // channels) if channels else 1
-    taps = _taps(groups * width, places, taps)
+    taps = groups * width // channels
     flat = _long((places[:, :, None] * taps + np.arange(taps)).reshape(-1))
     if groups == 1:
         whole = torch.arange(width)
@@ -170,16 +169,6 @@ def _hessian(hessian: Tensor, places: np.ndarray) -> Tensor:
     block, local = flat // width, flat % width
     values = stack[block[:, None], local[:, None], local[None, :]]
     return torch.where(block[:, None] == block[None, :], values, torch.zeros_like(values))
-
-
-def _total(places: np.ndarray) -> int:
-    return int(places.max()) + 1
-
-
-def _taps(columns: int, places: np.ndarray, guess: int) -> int:
-    while columns % guess or columns // guess <= int(places.max()):
-        guess -= 1
-    return guess
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +219,7 @@ def readers_of(
             continue
         places = np.arange(graph.shapes[name][axis])[:, None]
         stats = signals[module] if signals is not None and module in signals else None
-        fields = {} if stats is None else _inputs(stats, places)
+        fields = {} if stats is None else _inputs(stats, places, len(places))
         yield WholeReader(module, name, tensors[name].detach(), axis, 1, **fields), dropped
 
 

@@ -15,17 +15,85 @@ from prunus.graph.axes import Axis, Cat, Dim, concat, is_frozen, narrow, product
 from prunus.graph.record import Ref
 from prunus.graph.rules import Step, refuse, rule
 
-VIEWS = (
-    "view reshape flatten unflatten permute transpose t numpy_T mT adjoint movedim moveaxis swapaxes swapdims squeeze "
-    "unsqueeze expand expand_as broadcast_to select slice narrow split split_with_sizes chunk tensor_split unbind "
-    "view_as reshape_as unsafe_split unsafe_chunk unsafe_split_with_sizes _reshape_alias unsafe_view _unsafe_view"
-).split()
-SAME = (
-    "clone contiguous detach alias lift lift_fresh to _to_copy type_as dropout feature_dropout alpha_dropout "
-    "feature_alpha_dropout native_dropout zeros_like ones_like full_like empty_like rand_like randn_like bernoulli "
-    "positive copy_ fill_ zero_ resolve_conj resolve_neg float double half cpu pin_memory requires_grad_ normal_ "
-    "uniform_ conj _conj real view_dtype zeros_"
-).split()
+VIEWS = [
+    "view",
+    "reshape",
+    "flatten",
+    "unflatten",
+    "permute",
+    "transpose",
+    "t",
+    "numpy_T",
+    "mT",
+    "adjoint",
+    "movedim",
+    "moveaxis",
+    "swapaxes",
+    "swapdims",
+    "squeeze",
+    "unsqueeze",
+    "expand",
+    "expand_as",
+    "broadcast_to",
+    "select",
+    "slice",
+    "narrow",
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "tensor_split",
+    "unbind",
+    "view_as",
+    "reshape_as",
+    "unsafe_split",
+    "unsafe_chunk",
+    "unsafe_split_with_sizes",
+    "_reshape_alias",
+    "unsafe_view",
+    "_unsafe_view",
+]
+SAME = [
+    "clone",
+    "contiguous",
+    "detach",
+    "alias",
+    "lift",
+    "lift_fresh",
+    "to",
+    "_to_copy",
+    "type_as",
+    "dropout",
+    "feature_dropout",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "native_dropout",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "rand_like",
+    "randn_like",
+    "bernoulli",
+    "positive",
+    "copy_",
+    "fill_",
+    "zero_",
+    "resolve_conj",
+    "resolve_neg",
+    "float",
+    "double",
+    "half",
+    "cpu",
+    "pin_memory",
+    "requires_grad_",
+    "normal_",
+    "uniform_",
+    "conj",
+    "_conj",
+    "real",
+    "view_dtype",
+    "zeros_",
+]
 
 
 @rule(*VIEWS)
@@ -148,7 +216,9 @@ def same(step: Step) -> None:
     step.set(dims)
 
 
-@rule("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "scalar_tensor", "empty_strided")
+@rule(
+    "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "scalar_tensor", "empty_strided"
+)
 def constant(step: Step) -> None:
     """Equal values at every position: of whatever size the other operand has."""
     step.set([Axis(size) for size in step.shape()])
@@ -242,8 +312,27 @@ def index(step: Step) -> None:
     step.set([*rest[:place], *made, *rest[place:]])
 
 
-@rule("index_select", "roll", "flip", "cumsum", "cumprod", "sort", "argsort", "topk", "softmax", "log_softmax", "diff",
-      "_softmax", "_log_softmax", "logcumsumexp", "cummax", "cummin", "kthvalue", "glu_ordered", "softmin")
+@rule(
+    "index_select",
+    "roll",
+    "flip",
+    "cumsum",
+    "cumprod",
+    "sort",
+    "argsort",
+    "topk",
+    "softmax",
+    "log_softmax",
+    "diff",
+    "_softmax",
+    "_log_softmax",
+    "logcumsumexp",
+    "cummax",
+    "cummin",
+    "kthvalue",
+    "glu_ordered",
+    "softmin",
+)
 def along(step: Step) -> None:
     """Operators whose result depends on all positions of an axis, in order or jointly: that axis is frozen."""
     source = step.node.inputs()[0]
@@ -258,8 +347,19 @@ def along(step: Step) -> None:
     step.set(dims)
 
 
-@rule("gather", "scatter", "scatter_add", "index_put", "index_put_", "index_add", "index_copy", "masked_scatter",
-      "scatter_reduce", "index_fill", "take_along_dim")
+@rule(
+    "gather",
+    "scatter",
+    "scatter_add",
+    "index_put",
+    "index_put_",
+    "index_add",
+    "index_copy",
+    "masked_scatter",
+    "scatter_reduce",
+    "index_fill",
+    "take_along_dim",
+)
 def scatter(step: Step) -> None:
     """Reading and writing at computed places: everything involved is frozen."""
     refuse(step, "places computed at run time")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from prunus.graph.rules import Step, rule
 
 
@@ -42,5 +41,3 @@ def _count(step: Step, first: list[int], params: list[int], per_layer: int) -> N
     for start in range(0, len(params), per_layer):
         for value in params[start : start + 2]:
             step.note.macs.append((1, (*steps, *step.dims[value])))
-
-

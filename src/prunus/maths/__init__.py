@@ -1,1 +1,1 @@
-"""Mathematics that methods share: OBS updates, exact partial selection. Knows arrays and tensors, no units and no models."""
+"""Mathematics that methods share: OBS updates, exact partial selection. Knows arrays, no units and no models."""

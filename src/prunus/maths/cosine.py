@@ -1,4 +1,4 @@
-"""How far a block turns its hidden state: 1 - cos, token by token. Row-wise, never a tokens x tokens matrix."""
+"""How far a block turns its hidden state, token by token: row-wise, never a tokens x tokens matrix."""
 
 from __future__ import annotations
 
@@ -13,33 +13,25 @@ UNDEFINED = 0.5
 """The cosine with a zero vector, as the released code of ShortGPT has it."""
 
 
-def turn(before: Tensor, after: Tensor, *, angular: bool = False) -> Tensor:
-    """1 - cos(before, after), or the angle over pi, of every token.
+def cosine(before: Tensor, after: Tensor) -> Tensor:
+    """Cosine of each row with its partner, in [-1, 1]; 0.5 where one of them is zero.
 
     Args:
         before, after: `[..., dim]` of one shape.
-        angular: arccos(cos) / pi, in [0, 1], instead of 1 - cos, in [0, 2].
 
     Returns:
-        float64 `[...]`; cosines with zero vectors count as 0.5.
+        at least float32 `[...]`.
     """
     if before.shape != after.shape:
-        raise BadInput(f"hidden states before and after a block have shapes {tuple(before.shape)} and {tuple(after.shape)}")
-    x, y = before.detach().double(), after.detach().double()
-    cosine = (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))
-    cosine = cosine.nan_to_num(UNDEFINED, posinf=math.inf, neginf=-math.inf).clamp(-1, 1)
-    return torch.arccos(cosine) / math.pi if angular else 1 - cosine
+        raise BadInput(
+            f"hidden states before and after a block have shapes {tuple(before.shape)} and {tuple(after.shape)}"
+        )
+    x, y = (z.float() if z.dtype.itemsize < 4 else z for z in (before.detach(), after.detach()))
+    norms = x.norm(dim=-1) * y.norm(dim=-1)
+    dot = torch.linalg.vecdot(x, y)
+    return torch.where(norms == 0, torch.full_like(dot, UNDEFINED), dot / norms).clamp(-1, 1)
 
 
-def mean_turn(before: Tensor, after: Tensor, mask: Tensor | None = None, *, angular: bool = False) -> tuple[float, int]:
-    """Mean of `turn` over the tokens that are no padding, and how many they are (NaN where there are none).
-
-    Args:
-        before, after: `[batch, token, dim]`.
-        mask: bool or 0/1 `[batch, token]`, true at tokens that count; None = all.
-        angular: as in `turn`.
-    """
-    values = turn(before, after, angular=angular)
-    if mask is not None:
-        values = values[mask.bool()]
-    return float(values.mean()), values.numel()
+def angle(cosines: Tensor) -> Tensor:
+    """arccos / pi, in [0, 1]. In float64: near 1 the arccosine magnifies rounding."""
+    return torch.arccos(cosines.double()) / math.pi

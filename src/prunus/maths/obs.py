@@ -1,7 +1,7 @@
 """Optimal Brain Surgeon on one layer: scores of input columns and the update of what stays (Hassibi and Stork 1993).
 
-A layer is a matrix `weight [outputs, inputs]`; `hessian [inputs, inputs]` is X X^T of its inputs up to a positive factor, which
-cancels everywhere: damping is relative to the diagonal. Everything is done in float64.
+A layer is a matrix `weight [outputs, inputs]`; `hessian [inputs, inputs]` is X X^T of its inputs up to a positive
+factor, which cancels everywhere: damping is relative to the diagonal. Everything is done in float64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def damped(hessian: Tensor, damp: float = 0.01) -> Tensor:
         raise BadInput(f"damping must be >= 0, not {damp}")
     matrix = hessian.to(torch.float64, copy=True)
     if not torch.isfinite(matrix).all():
-        raise NonFinite("the hessian holds NaN or infinity: look for overflow or dead layers in the calibration activations")
+        raise NonFinite(
+            "the hessian holds NaN or infinity: look for overflow or dead layers in the calibration activations"
+        )
     alive = bool(matrix.any())
     matrix.diagonal().add_(damp * float(matrix.diagonal().mean()) if alive else 1.0)
     return matrix
@@ -48,7 +50,7 @@ def cholesky(hessian: Tensor, damp: float = 0.01) -> tuple[Tensor, Tensor, float
         factor, failed = torch.linalg.cholesky_ex(matrix)
         if not int(failed) and bool(torch.isfinite(factor).all()):
             return matrix, factor, used
-    raise BadInput(f"the hessian is not positive definite with damping {damp * LADDER[-1]:g}: collect more inputs or raise damp (now {damp:g})")
+    raise BadInput(f"the hessian is not positive definite, even damped by {used:g}: collect more inputs or raise damp")
 
 
 def damped_inverse(hessian: Tensor, damp: float = 0.01) -> Tensor:
@@ -62,7 +64,7 @@ def column_scores(weight: Tensor, inverse: Tensor) -> Tensor:
 
 
 def block_scores(weight: Tensor, inverse: Tensor, width: int) -> Tensor:
-    """Loss from removing each run of `width` consecutive inputs at once, summed over outputs: sum_i w_M inverse_MM^-1 w_M^T.
+    """Loss from removing `width` consecutive inputs at once, for each such run: sum of w_M inverse_MM^-1 w_M^T.
 
     Returns:
         float64 `[inputs // width]`.
@@ -77,8 +79,8 @@ def block_scores(weight: Tensor, inverse: Tensor, width: int) -> Tensor:
 def joint_update(weight: Tensor, hessian: Tensor, removed: Tensor, damp: float = 0.01) -> Tensor:
     """Least-squares best weights on the inputs that stay, all removed inputs taken out at once.
 
-    Equal to w - w_M (inverse_MM)^-1 inverse_M: on the damped hessian, written with the block of what stays, which needs one
-    factorisation of that block and no inverse.
+    Equal to w - w_M (inverse_MM)^-1 inverse_M: on the damped hessian, written with the block of what stays, which
+    needs one factorisation of that block and no inverse.
 
     Args:
         weight: `[outputs, inputs]`.
@@ -100,10 +102,11 @@ def joint_update(weight: Tensor, hessian: Tensor, removed: Tensor, damp: float =
 
 
 def sweep_update(weight: Tensor, hessian: Tensor, removed: Tensor, damp: float = 0.01, block: int = 128) -> Tensor:
-    """One pass from left to right: each removed column pushes its error onto the columns after it (Frantar and Alistarh 2023).
+    """One pass from left to right: each removed column pushes its error onto later ones (Frantar and Alistarh 2023).
 
-    Cheaper than the joint update for masks that differ between outputs; for whole columns it is only worse. Columns before a
-    removed one never change.
+    Cheaper than the joint update for masks that differ between outputs; for whole columns it is only worse. Columns
+    before a removed one never change, and errors pushed onto columns that go later can grow: in rare cases (measured
+    on random problems) zeroing is better.
 
     Args:
         block: columns between two updates of the whole rest; it changes speed, not the result.

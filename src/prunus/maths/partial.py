@@ -1,4 +1,4 @@
-"""Exact selection without a full sort. Ties: the lower index is smaller, so it goes first (as a stable ascending sort has it)."""
+"""Exact selection without a full sort. Ties: the lower index goes first, as a stable ascending sort has it."""
 
 from __future__ import annotations
 
@@ -68,21 +68,24 @@ def keep_largest_of_few(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def sortable(values: np.ndarray) -> np.ndarray:
-    """Unsigned integers in the order of the finite floats `values` (float32 -> uint32, float64 -> uint64); -0 equals 0."""
+    """Unsigned integers in the order of the finite floats `values` (float32 -> uint32, float64 -> uint64); -0 equals
+    0."""
     kind = {4: (np.int32, np.uint32), 8: (np.int64, np.uint64)}.get(values.dtype.itemsize)
     if values.dtype.kind != "f" or kind is None:
         raise BadInput(f"scores are float32 or float64, not {values.dtype}")
+    width = 8 * values.dtype.itemsize - 1
     signed = (values + values.dtype.type(0)).view(kind[0])
-    bits = signed.view(kind[1])
-    top = kind[1](1) << kind[1](8 * values.dtype.itemsize - 1)
-    return np.where(signed < 0, ~bits, bits | top)
+    flip = (signed >> width).view(kind[1])  # all ones below zero: negative floats are ordered backwards
+    flip |= kind[1](1) << kind[1](width)
+    flip ^= signed.view(kind[1])
+    return flip
 
 
 def pooled_counts(chunks: Callable[[], Iterator[np.ndarray]], total: int, floors: np.ndarray) -> np.ndarray:
     """How many of each group the `total` largest values of all groups are, each group keeping at least its floor.
 
-    The cut is found by counting radix digits, so no copy of all values is ever held: one group at a time passes by, in 3 passes for
-    float32 and 6 for float64. Ties at the cut: later values stay.
+    The cut is found by counting radix digits, so no copy of all values is ever held: one group at a time passes by, in
+    3 passes for float32 and 6 for float64. Ties at the cut: later values stay.
 
     Args:
         chunks: gives the groups' values, in the same order each time it is called.
@@ -109,7 +112,7 @@ def pooled_counts(chunks: Callable[[], Iterator[np.ndarray]], total: int, floors
 
 
 def _digit_counts(chunks: Callable[[], Iterator[np.ndarray]], prefix: int, shift: int | None) -> tuple[np.ndarray, int]:
-    """Per group, how many values that start with `prefix` (the bits above `shift`) have each next digit; and the next shift."""
+    """For each group, how many values that start with `prefix` have each next digit; and the next shift."""
     found: list[np.ndarray] = []
     after = 0
     for values in chunks():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def column_values(column: pa.ChunkedArray | pa.Array) -> Any:
-    """One column as a tensor (numbers without nulls; lists of equal length), a float tensor (numbers with nulls, as NaN) or a list."""
+    """One column as a tensor (numbers, nulls as NaN; lists of numbers of equal length) or a list (all else)."""
     import torch
 
     pa = require("pyarrow", "data")

@@ -1,6 +1,6 @@
 """Dataset: rows with ids, labels and a role, over arrays, torch Datasets, Hugging Face datasets, tables and files.
 
-Rows are read when asked for. `take` gives back the kind of object that was wrapped; `apply(plan)` and `subset` give a Dataset.
+Rows are read when asked for. `take` gives back the kind of object that was wrapped; `subset`, `apply(plan)` a Dataset.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from prunus.core.errors import BadInput, FingerprintMismatch, IdMismatch, UnknownName
+from prunus.core.errors import BadInput, FingerprintMismatch, IdMismatch
 from prunus.core.prunable import Group
 from prunus.core.rng import uniform
-from prunus.prunables import rowids
-from prunus.prunables.backings import Arrays, Backing, Items, backing_of
+from prunus.prunables import columns, rowids
+from prunus.prunables.arrays import Arrays, array_digest
+from prunus.prunables.backings import Backing, backing_of, is_array
 from prunus.prunables.images import Preprocess
+from prunus.prunables.items import Items
 from prunus.prunables.labels import encoded
 from prunus.prunables.loading import inputs_of, table_values
 from prunus.prunables.roles import ROLES, Reads, Role, check_role, require_role
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from prunus.core.plan import Plan
 
 __all__ = ["ROLES", "Dataset", "require_role"]
-Batch = tuple[Any, ...]
+Batch = tuple[np.ndarray, Any, Any] | dict[str, Any]
 
 
 class Dataset:
@@ -42,6 +44,8 @@ class Dataset:
         preprocess: what happens to images, or None where rows are no images.
         classes: class names by label number, where known.
         reads: how often rows were handed out, shared with everything cut from this dataset.
+        backing: where the rows are, for readers of raw columns.
+        inputs: columns that become x; label, text, id_column: those that become y, hold text, hold ids.
         uncached: why signals of these rows can't be kept in the store, or None.
         quarantined: ids of unreadable rows that were left out when the data were opened.
     """
@@ -69,19 +73,19 @@ class Dataset:
         """Wrap `data`.
 
         Args:
-            data: (x, y) or x as numpy or torch; a dict of arrays; a map-style torch Dataset; a `datasets.Dataset`; a pyarrow, polars or
-                pandas table; a list of dicts; or a backing from `prunus.sources`.
+            data: (x, y) or x as numpy or torch; a dict of arrays; a map-style torch Dataset; a `datasets.Dataset`; a
+                pyarrow, polars or pandas table; a list of dicts; or a backing from `prunus.sources`.
             labels: `[n]`, where the data do not hold them.
             ids: a column name, or `[n]` whole numbers or text; default 0..n-1, or file:row for files.
             role: what the rows may be used for.
             x: the column(s) that are the model's input; several numeric columns are joined to `[n, k]`.
-            label: the label column; text labels are numbered in sorted order of their names, or in that of `classes`.
+            label: the label column; text is numbered in the order of `classes`, by default its sorted names.
             text: the column that holds text, for reports and duplicates.
             classes: class names; give the training set's to its test set.
             preprocess: size and normalisation of images.
             transform: a function of the batch `x`, after `preprocess`.
             transform_id: its name and version; without one, nothing computed through it is cached.
-            content_id: a name and version of the content of a torch Dataset, which can't be told from outside; it allows caching.
+            content_id: name and version of what a torch Dataset holds, which only its owner knows; allows caching.
             name: for messages.
             by: one group of all rows, or one for each class.
 
@@ -89,61 +93,27 @@ class Dataset:
             BadInput: lengths differ, ids are not unique, a column is missing.
         """
         self._origin: Dataset | None = None
-        self._backing: Backing = backing_of(data)
+        self.backing: Backing = backing_of(data if labels is None or not is_array(data) else (data, labels))
         self.role: Role = check_role(role)
         self.name = name or type(data).__name__
         self.preprocess, self.transform, self._transform_id = preprocess, transform, transform_id
-        self._content_id = content_id
+        self._content_id, self._bare = content_id, False
         self.reads = Reads()
         self.text = text
         self.by = by
         self.quarantined: tuple[Any, ...] = ()
-        self._x, self._label = self._input_columns(x, label)
-        self.ids = self._ids(ids)
+        self.inputs, self.label = columns.input_columns(self.backing, x, label, text)
+        self.id_column = ids if isinstance(ids, str) else None
+        self.ids = columns.row_ids(self.backing, ids, self.name)
         self._order: np.ndarray | None = None
         self._fingerprint: str | None = None
-        self.classes: tuple[str, ...] | None = tuple(classes) if classes is not None else self._declared_classes()
+        declared = columns.declared_classes(self.backing, self.label)
+        self.classes: tuple[str, ...] | None = declared if classes is None else tuple(classes)
         self._labels = self._given_labels(labels)
 
-    # ---- construction -------------------------------------------------------------------------------------------------------
-
-    def _input_columns(self, x: str | Sequence[str] | None, label: str | None) -> tuple[tuple[str, ...], str | None]:
-        known = self._backing.names()
-        wanted = (x,) if isinstance(x, str) else tuple(x or ())
-        for name in (*wanted, *([label] if label else []), *([self.text] if self.text else [])):
-            if known and name not in known:
-                raise UnknownName("column", name, known)
-        if not wanted and ("x" in known or not known):
-            wanted = ("x",)
-        if label is None and ("y" in known or not known):
-            label = "y"
-        return wanted, label
-
-    def _ids(self, ids: Any) -> np.ndarray:
-        length = len(self._backing)
-        if isinstance(ids, str):
-            found = self._backing.column(ids)
-            if found is None:
-                raise BadInput(
-                    f"{self.name} has no column {ids!r} that can be read without reading every row; pass ids as an array"
-                )
-            return rowids.checked_ids(found, length)
-        if ids is None:
-            default = getattr(self._backing, "default_ids", None)
-            return rowids.checked_ids(default(), length) if default else np.arange(length, dtype=np.int64)
-        return rowids.checked_ids(ids, length)
-
-    def _declared_classes(self) -> tuple[str, ...] | None:
-        from prunus.prunables.arrow import class_names
-
-        names = getattr(self._backing, "classes", None)
-        if names is None and self._label:
-            names = class_names(getattr(self._backing, "metadata", None), self._label)
-        return tuple(names) if names is not None else None
-
     def _given_labels(self, labels: Any) -> np.ndarray | None:
-        if labels is None and self._label:
-            labels = self._backing.column(self._label)
+        if labels is None and self.label:
+            labels = self.backing.column(self.label)
         if labels is None:
             return None
         array, self.classes = encoded(labels, self.classes, ids=self.ids, name=self.name)
@@ -155,12 +125,10 @@ class Dataset:
         """A Dataset of the same kind over other rows; counters and options are shared."""
         view = object.__new__(Dataset)
         view.__dict__.update(self.__dict__)
-        view._backing, view.ids, view._labels = backing, ids, labels
+        view.backing, view.ids, view._labels = backing, ids, labels
         view._order, view._fingerprint = None, None
         view._origin = self._origin or self
         return view
-
-    # ---- rows ---------------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,41 +139,21 @@ class Dataset:
     @property
     def labels(self) -> np.ndarray | None:
         """`[n]`, int64 class numbers or floats, or None. A torch Dataset that does not carry them is read once."""
-        if self._labels is None and isinstance(self._backing, Items):
-            self._labels = self._labels_by_reading()
+        if self._labels is None and isinstance(self.backing, Items):
+            self._labels = columns.labels_by_reading(self.backing)
         return self._labels
 
-    def _labels_by_reading(self) -> np.ndarray | None:
-        parts: list[np.ndarray] = []
-        for start in range(0, len(self), 256):
-            rows = self._backing.rows(np.arange(start, min(start + 256, len(self))))
-            values = rows.get("y")
-            if values is None or not hasattr(values, "numpy") or values.ndim != 1:
-                return None
-            parts.append(values.numpy())
-        return np.concatenate(parts) if parts else None
+    @property
+    def known_labels(self) -> np.ndarray | None:
+        """`labels` as far as they are known without reading rows."""
+        return self._labels
 
     @property
     def uncached(self) -> str | None:
         """Why signals of these rows can't be stored and found again, or None."""
         if self.transform is not None and self._transform_id is None:
-            return f"the transform of {self.name} has no name: pass transform_id= (and change it when the function changes)"
-        return None if self._content_id else self._backing.uncached
-
-    @property
-    def backing(self) -> Backing:
-        """Where the rows are, for readers that stream raw columns (check, export)."""
-        return self._backing
-
-    @property
-    def input_columns(self) -> tuple[str, ...]:
-        """Columns that become x."""
-        return self._x
-
-    @property
-    def label_column(self) -> str | None:
-        """The column that becomes y."""
-        return self._label
+            return f"the transform of {self.name} has no name: pass transform_id= (a new one when the function changes)"
+        return None if self._content_id else self.backing.uncached
 
     @property
     def preprocess_id(self) -> str:
@@ -216,18 +164,15 @@ class Dataset:
     def __getitem__(self, position: int) -> Any:
         """One row: the item of a torch Dataset as it is, (x, y) where there is an input column, else a dict."""
         place = range(len(self))[position]  # IndexError, and negative positions
-        self._count(1)
-        row = getattr(self._backing, "row", None)
+        self.reads.rows += 1
+        self.reads.passes += 1
+        row = getattr(self.backing, "row", None)
         if row is not None:
             return row(place)
         batch = self._read(np.array([place]))
-        if len(batch) == 3:
-            return batch[1][0], None if batch[2] is None else batch[2][0]
-        return {name: values[0] for name, values in batch[1].items()}
-
-    def _count(self, rows: int) -> None:
-        self.reads.rows += rows
-        self.reads.passes += 1
+        if isinstance(batch, dict):
+            return {name: values[0] for name, values in batch.items()}
+        return batch[1][0], None if batch[2] is None else batch[2][0]
 
     def batches(
         self,
@@ -239,14 +184,14 @@ class Dataset:
         ids: Any = None,
         drop_last: bool = False,
     ) -> Iterator[Batch]:
-        """Yield (ids, x, y) with tensors, or (ids, dict) where no column is the input. y is None without labels.
+        """Yield (ids, x, y), or where no column is the input a dict of columns and "ids"; y is None without labels.
 
         Args:
             batch: rows in a batch.
             seed: shuffle; the order depends on ids, seed and epoch only. None keeps the order of the data.
             epoch: varies the order.
             weights: `[n]`, draw rows with replacement in proportion (needs a seed).
-            ids: these rows in this order, instead of all (a dynamic method's epoch); may repeat.
+            ids: these rows instead of all, in this order or shuffled by `seed`; may repeat (a dynamic method's epoch).
             drop_last: leave out a last batch that is not full.
 
         Raises:
@@ -263,21 +208,24 @@ class Dataset:
             yield self._read(found)
 
     def _places(self, seed: int | None, epoch: int, weights: Any, ids: Any) -> np.ndarray:
-        if ids is not None:
-            return self.positions(ids)
         if weights is not None:
-            if seed is None:
-                raise BadInput("weights draw rows at random: pass seed=")
+            if seed is None or ids is not None:
+                raise BadInput("weights draw from all rows at random: pass seed= and no ids=")
             return rowids.drawn(self.order, weights, seed=seed, epoch=epoch)
-        return np.arange(len(self)) if seed is None else rowids.shuffled(self.order, seed=seed, epoch=epoch)
+        if ids is None:
+            return np.arange(len(self)) if seed is None else rowids.shuffled(self.order, seed=seed, epoch=epoch)
+        places = self.positions(ids)
+        if seed is None:
+            return places
+        return rowids.shuffled(places[np.argsort(self.ids[places], kind="stable")], seed=seed, epoch=epoch)
 
     def _read(self, places: np.ndarray) -> Batch:
         ids = self.ids[places]
-        light = self._x and (self._labels is not None or not self._label) and bool(self._backing.names())
-        rows = self._backing.rows(places, self._x if light else None)
-        if not self._x or any(name not in rows for name in self._x):
-            return ids, table_values(rows, ids, self.preprocess)
-        x = inputs_of([rows[name] for name in self._x], ids, self.preprocess, self.name)
+        light = self.inputs and (self._labels is not None or not self.label) and bool(self.backing.names())
+        rows = self.backing.rows(places, self.inputs if light else None)
+        if not self.inputs or any(name not in rows for name in self.inputs):
+            return {**table_values(rows, ids, self.preprocess), "ids": ids}
+        x = inputs_of([rows[name] for name in self.inputs], ids, self.preprocess, self.name)
         if self.transform is not None:
             x = self.transform(x)
         return ids, x, self._targets(rows, places)
@@ -287,9 +235,7 @@ class Dataset:
             import torch
 
             return torch.from_numpy(self._labels[places])
-        return rows.get(self._label) if self._label else None
-
-    # ---- cutting ------------------------------------------------------------------------------------------------------------
+        return rows.get(self.label) if self.label else None
 
     @property
     def order(self) -> np.ndarray:
@@ -307,25 +253,23 @@ class Dataset:
         places = np.asarray(positions, dtype=np.int64)
         rowids.refuse_duplicates(self.ids[places])
         labels = None if self._labels is None else self._labels[places]
-        return self._view(self._backing.select(places), self.ids[places], labels)
+        return self._view(self.backing.select(places), self.ids[places], labels)
 
     def subset(self, ids: Any) -> Dataset:
         """A Dataset of these rows, in the order given."""
         return self.select(self.positions(ids))
 
     def take(self, ids: Any) -> Any:
-        """These rows as the kind of object that was wrapped: arrays, torch Subset, `datasets.Dataset`, table; a Dataset for files."""
-        kept = self.subset(ids)
-        native = kept.native
-        return kept if native is None else native
+        """These rows as the kind of object that was wrapped: arrays, a torch Dataset, a table; a Dataset for files."""
+        return self.subset(ids).unwrapped()
 
-    @property
-    def native(self) -> Any:
-        """The wrapped object (of a subset: the same kind, with its rows only); None for files."""
-        return self._backing.native()
+    def unwrapped(self) -> Any:
+        """All rows as the kind of object that was wrapped; the Dataset itself for files."""
+        native = self.backing.native()
+        return self if native is None else native
 
     def split(self, fraction: float = 0.1, role: Role | str = "val", *, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """(the rest with this dataset's role, a part with `role`), by a hash of the id: rows added later move no other row.
+        """(the rest, a part with `role`), by a hash of the id: rows that are added later move no other row.
 
         Args:
             fraction: expected share of the part; both sides get at least one row.
@@ -334,7 +278,7 @@ class Dataset:
             require_role(self, {"fit", "val"}, what="splitting off rows for choices")
         if not 0 < fraction < 1 or len(self) < 2:
             raise BadInput(
-                f"can't split {len(self)} rows by fraction {fraction}: it must lie between 0 and 1, with 2 rows or more"
+                f"can't split {len(self)} rows by {fraction}: give a share between 0 and 1, and 2 rows or more"
             )
         draws = uniform(seed, "split", self.ids)
         chosen = draws < fraction
@@ -349,20 +293,20 @@ class Dataset:
         """The same rows under another role; what was test stays test."""
         if self.role == "test" and role != "test":
             require_role(self, {role}, what=f"using test rows as {role}")
-        view = self._view(self._backing, self.ids, self._labels)
+        view = self._view(self.backing, self.ids, self._labels)
         view._fingerprint, view.role = self._fingerprint, check_role(role)
         return view
 
     def with_preprocess(self, **options: Any) -> Dataset:
         """The same rows with other image options (size, mean, std, fit, mode)."""
-        view = self._view(self._backing, self.ids, self._labels)
+        view = self._view(self.backing, self.ids, self._labels)
         view.preprocess = replace(self.preprocess or Preprocess(), **options)
         return view
 
     def cache(
         self, size: int | None = None, *, max_ram: int = 4 << 30, progress: Callable[[int, int], None] | None = None
     ) -> Dataset:
-        """The same rows with every image decoded once into uint8 memory: JPEG decoding otherwise dominates small models.
+        """The same rows with every image decoded once into uint8 memory: decoding dominates small models otherwise.
 
         Args:
             size: height and width to shrink to (mean over the pixels that fall together).
@@ -372,17 +316,12 @@ class Dataset:
         from prunus.prunables.loading import decoded
 
         process = replace(self.preprocess or Preprocess(), **({} if size is None else {"size": size}))
-        pixels = decoded(self._backing, self._x, self.ids, process, max_ram=max_ram, progress=progress, name=self.name)
-        self._count(len(self))
-        view = self._view(
-            Arrays({"x": pixels, **({} if self._labels is None else {"y": self._labels})}, "tuple"),
-            self.ids,
-            self._labels,
+        pixels = decoded(
+            self.backing, self.inputs, self.ids, process, max_ram=max_ram, progress=progress, name=self.name
         )
-        view._x, view._label, view.preprocess = ("x",), "y", process
+        view = self._view(Arrays({"x": pixels, "y": self._labels}, "tuple"), self.ids, self._labels)
+        view.inputs, view.label, view.preprocess = ("x",), "y", process
         return view
-
-    # ---- Prunable -----------------------------------------------------------------------------------------------------------
 
     def groups(self, unit: str | None = None, *, by: str | None = None) -> tuple[Group, ...]:
         """One group "rows", or with `by="class"` one for each class, named rows/<class>."""
@@ -408,8 +347,8 @@ class Dataset:
         """rows, all or under `plan`."""
         return {"rows": float(len(self) if plan is None else plan.keep().size)}
 
-    def apply(self, plan: Plan, *, mode: Literal["cut", "mask"] = "cut", inplace: bool = False) -> Dataset:
-        """The rows the plan keeps, in the order of this dataset.
+    def apply(self, plan: Plan, *, mode: Literal["cut", "mask"] = "cut", inplace: bool = False) -> Any:
+        """The rows the plan keeps, in the order of this dataset: a Dataset; what `bare` wrapped comes back unwrapped.
 
         Raises:
             BadInput: the plan is about another unit, or `mode="mask"` (a row is there or not).
@@ -425,19 +364,34 @@ class Dataset:
             if plan.fingerprint and plan.fingerprint != self.fingerprint():
                 raise FingerprintMismatch("plan", plan.fingerprint, self.fingerprint()) from error
             raise
-        return self.select(np.sort(places))
+        kept = self.select(np.sort(places))
+        return kept.unwrapped() if self._bare else kept
 
     def fingerprint(self, *, verify: bool = False) -> str:
-        """Identity of the rows and labels (32 hex digits). Files count by path, size and mtime, by content with `verify`."""
+        """Identity of the rows and labels (32 hex digits), whatever order they lie in with their ids.
+
+        Files: by path, size and mtime, or `verify` contents.
+        """
         if self.uncached and self._origin is None:
             warnings.warn(f"nothing computed from {self.name} will be cached: {self.uncached}", stacklevel=2)
         if self._fingerprint is None or verify:
             base = (self._origin or self)._content(verify)
-            labels = b"" if self._labels is None else np.ascontiguousarray(self._labels).tobytes()
-            digest = hashlib.blake2b(base.encode() + labels, digest_size=16)
-            digest.update(rowids.ids_digest(self.ids).encode())
-            self._fingerprint = digest.hexdigest()
+            order = rowids.order_unless_sorted(self.ids)
+            labels = "" if self._labels is None else array_digest(self._labels, order)
+            parts = f"{base}\0{labels}\0{array_digest(self.ids, order)}"
+            self._fingerprint = hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
         return self._fingerprint
 
     def _content(self, verify: bool) -> str:
-        return f"{self._content_id}:{len(self)}" if self._content_id else self._backing.digest(verify=verify)
+        if self._content_id:
+            return f"{self._content_id}:{len(self)}"
+        return self.backing.digest(verify=verify, order=rowids.order_unless_sorted(self.ids))
+
+
+def bare(data: Any) -> Dataset:
+    """What `plan.apply(anything)` wraps rows with: the result is handed back as the kind of object that was given."""
+    if isinstance(data, Dataset):
+        return data
+    wrapped = Dataset(data)
+    wrapped._bare = True
+    return wrapped

@@ -1,4 +1,4 @@
-"""Image bytes to tensors: decoding, resizing, normalisation. What was done has an id, which is part of the keys of stored signals."""
+"""Image bytes to tensors: decoding, resizing, normalisation. What was done has an id, part of the keys of signals."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ class Preprocess:
             side = min(width, height)
             left, top = (width - side) // 2, (height - side) // 2
             image = image.crop((left, top, left + side, top + side))
-        # The box filter is the mean over the pixels that fall together: exact mean pooling for whole factors.
+        width, height = image.size
+        if width % size == 0 and height % size == 0:
+            return image.reduce((width // size, height // size))  # exact mean pooling
         resampling = require("PIL.Image", "data").Resampling
         return image.resize((size, size), resampling.BOX if size < min(width, height) else resampling.BICUBIC)
 

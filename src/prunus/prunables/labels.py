@@ -29,9 +29,8 @@ def encoded(
         return _whole(array, given is not None, ids, name), given
     missing = np.array([not isinstance(value, str) for value in array.reshape(-1)], dtype=bool)
     if missing.any():
-        raise BadInput(
-            f"{int(missing.sum())} rows of {name} have no usable label, such as {ids[np.flatnonzero(missing)[:5]].tolist()}"
-        )
+        first = ids[np.flatnonzero(missing)[:5]].tolist()
+        raise BadInput(f"{int(missing.sum())} rows of {name} have no usable label, such as {first}")
     text = array.astype(np.str_)
     names = given if given is not None else tuple(np.unique(text).tolist())
     number = {label: place for place, label in enumerate(names)}

@@ -72,7 +72,8 @@ def stack_pixels(values: Sequence[Any], ids: np.ndarray, preprocess: Preprocess)
             broken.append(f"{id_!r} ({error})")
     if broken:
         raise CorruptFile(
-            f"{len(broken)} rows can't be decoded: {'; '.join(broken[:5])}. `prunus check` lists all; quarantine=True leaves them out"
+            f"{len(broken)} rows can't be decoded: {'; '.join(broken[:5])}. "
+            "`prunus check` lists all; quarantine=True leaves them out"
         )
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
@@ -100,7 +101,7 @@ def decoded(
     progress: Callable[[int, int], None] | None,
     name: str,
 ) -> torch.Tensor:
-    """Every image of a backing as uint8 `[n, channels, height, width]`; memory is n * channels * height * width bytes."""
+    """Every image of a backing as uint8 `[n, channels, height, width]`; memory: that many bytes."""
     import torch
 
     if len(columns) != 1:
@@ -116,7 +117,7 @@ def decoded(
             need = len(ids) * pixels[0].nbytes
             if need > max_ram:
                 raise ResourceError(
-                    f"caching {name} needs {need / 2**30:.1f} GiB, above max_ram {max_ram / 2**30:.1f} GiB: give a smaller size="
+                    f"caching {name} needs {need / 2**30:.1f} GiB, max_ram is {max_ram / 2**30:.1f}: give size="
                 )
             out = np.empty((len(ids), *pixels.shape[1:]), dtype=np.uint8)
         if pixels.shape[1:] != out.shape[1:]:
@@ -134,7 +135,7 @@ def _pixels(values: Any, ids: np.ndarray, preprocess: Preprocess, name: str) -> 
         return stack_pixels(values, ids, preprocess)
     if values.dtype != torch.uint8 or values.ndim != 4:
         raise BadInput(
-            f"the input of {name} is {values.dtype} {list(values.shape)}, not encoded images or uint8 [n, channels, h, w]"
+            f"the input of {name} is {values.dtype} {list(values.shape)}, not encoded images or uint8 [n, c, h, w]"
         )
     size = preprocess.size
     if size is None or values.shape[-2:] == (size, size):

@@ -111,10 +111,7 @@ class ModelPrunable:
         Raises `FingerprintMismatch` if the plan was made for another model.
         """
         if plan.fingerprint and plan.fingerprint != self.fingerprint():
-            raise FingerprintMismatch(
-                "the plan was made for another model: architecture or weights differ. "
-                "Give the dense model the plan was made from, or rewrite the plan with plan.after(parent)"
-            )
+            raise FingerprintMismatch("plan", plan.fingerprint, f"{type(self.model).__name__} {self.fingerprint()}")
         if plan.unit == "weights":
             return self._apply_weights(plan, inplace)
         if plan.unit == "layers":
@@ -124,7 +121,7 @@ class ModelPrunable:
         return self._apply_channels(plan, mode, inplace)
 
     def _apply_channels(self, plan: Plan, mode: Mode, inplace: bool) -> nn.Module:
-        graph = self._graph_for(plan)
+        graph = self.graph_for(plan)
         keep = {name: kept.index() for name, kept in plan.groups.items()}
         model = self.model
         if plan.edits and not inplace:
@@ -144,11 +141,14 @@ class ModelPrunable:
         add_parts(small, plan.edits, kept)
         return small
 
-    def _graph_for(self, plan: Plan) -> Graph:
+    def graph_for(self, plan: Plan) -> Graph:
+        """The graph; without an example input, the plan's own description of one is used."""
         if self.example is None:
             text = plan.provenance.get("example")
             if text is None:
-                raise BadInput("this plan does not say what its model is called with: use ModelPrunable(model, example)")
+                raise BadInput(
+                    "this plan does not say what its model is called with: use ModelPrunable(model, example)"
+                )
             self.example = restore(text)
         return self.graph
 
@@ -161,12 +161,12 @@ class ModelPrunable:
                 weight = tensors.get(name)
                 if weight is None or weight.numel() != kept.size:
                     raise BadInput(f"the plan keeps {kept.size} weights of {name!r}, which this model does not have")
-                weight.mul_(dense_mask(model, name, kept.mask()).to(weight))
+                weight.mul_(in_storage(model, name, kept.mask()).to(weight))
         add_parts(model, plan.edits, lambda module, side: None)
         return model
 
     def _apply_layers(self, plan: Plan, inplace: bool) -> nn.Module:
-        self._graph_for(plan)
+        self.graph_for(plan)
         known = self.chains
         model = self.model if inplace else copy.deepcopy(self.model)
         set_weights(model, plan.edits)
@@ -244,11 +244,20 @@ def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, 
     return tuple(made)
 
 
-def dense_mask(model: nn.Module, name: str, kept: np.ndarray) -> Tensor:
-    """A mask over `[outputs, inputs * taps]` in the shape of the stored weight."""
+def as_lines(model: nn.Module, name: str) -> Tensor:
+    """A weight matrix as `[outputs, inputs * taps]`, detached; a view where the storage allows it."""
+    module = model.get_submodule(name.rpartition(".")[0])
+    weight = named_tensors(model)[name].detach()
+    if transposed(module) or getattr(module, "transposed", False):
+        weight = weight.transpose(0, 1)
+    return weight.reshape(weight.shape[0], -1)
+
+
+def in_storage(model: nn.Module, name: str, lines: np.ndarray) -> Tensor:
+    """`[outputs, inputs * taps]` (a mask, new weights) in the shape of the stored weight; turns `as_lines` back."""
     module = model.get_submodule(name.rpartition(".")[0])
     weight = named_tensors(model)[name]
     if transposed(module) or getattr(module, "transposed", False):
         turned = weight.transpose(0, 1)
-        return torch.from_numpy(kept.reshape(turned.shape)).transpose(0, 1)
-    return torch.from_numpy(kept.reshape(weight.shape))
+        return torch.from_numpy(lines.reshape(turned.shape)).transpose(0, 1).contiguous()
+    return torch.from_numpy(lines.reshape(weight.shape))

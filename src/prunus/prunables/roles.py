@@ -1,4 +1,4 @@
-"""Roles of data: who may read what. Choices are made on `fit` and `val`; `test` is for measure only, and its reads are counted."""
+"""Roles of data: who may read what. Choices are made on `fit` and `val`; `test` is for measure; reads are counted."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def check_role(role: str) -> Role:
 def require_role(data: Any, allowed: Collection[str], *, what: str) -> None:
     """Refuse data whose role does not fit its use.
 
-    `train` is a training file that was not split yet and counts as `fit`. Data without a role (plain arrays, any iterable) pass:
-    the caller vouches for them.
+    `train` is a training file that was not split yet and counts as `fit`. Data without a role (plain arrays,
+    any iterable) pass: the caller vouches for them.
 
     Args:
         data: a Dataset, or anything with `.role`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,11 @@ def refuse_duplicates(ids: np.ndarray) -> None:
         )
 
 
+def order_unless_sorted(ids: np.ndarray) -> np.ndarray | None:
+    """Positions `[n]` in the order of the ids, or None where they lie in it already."""
+    return None if bool((ids[1:] > ids[:-1]).all()) else np.argsort(ids, kind="stable")
+
+
 def positions_of(ids: np.ndarray, wanted: Any, *, order: np.ndarray, name: str) -> np.ndarray:
     """int64 positions of `wanted` in `ids`, in the order wanted.
 
@@ -61,7 +65,8 @@ def positions_of(ids: np.ndarray, wanted: Any, *, order: np.ndarray, name: str) 
         return np.zeros(0, dtype=np.int64)
     if (wanted.dtype.kind == "U") != (ids.dtype.kind == "U") or wanted.dtype.kind not in "iuU":
         raise IdMismatch(
-            f"ids of {name} are {ids.dtype} such as {ids[:1].tolist()}, but {wanted.dtype} such as {wanted[:1].tolist()} was asked for"
+            f"ids of {name} are {ids.dtype} such as {ids[:1].tolist()}, "
+            f"but {wanted.dtype} such as {wanted[:1].tolist()} was asked for"
         )
     place = np.minimum(np.searchsorted(ids, wanted, sorter=order), max(ids.size - 1, 0))
     positions = order[place] if ids.size else np.zeros(wanted.shape, dtype=np.int64)
@@ -74,10 +79,10 @@ def positions_of(ids: np.ndarray, wanted: Any, *, order: np.ndarray, name: str) 
 
 
 def shuffled(order: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """Positions in a random order that depends on the ids, the seed and the epoch, but not on how the rows lie in their file.
+    """Positions in a random order that depends on ids, seed and epoch, not on how the rows lie in their file.
 
     Args:
-        order: argsort of the ids.
+        order: positions in the order of their ids.
     """
     import torch
 
@@ -86,25 +91,14 @@ def shuffled(order: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
 
 
 def drawn(order: np.ndarray, weights: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """As many positions as there are rows, drawn with replacement in proportion to `weights` (aligned with positions)."""
+    """As many positions as there are rows, drawn with replacement in proportion to `weights` `[n]`."""
     import torch
 
     weights = np.asarray(weights, dtype=np.float64)
     if weights.shape != order.shape or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
         raise BadInput(
-            f"weights must be [{order.size}], finite, not negative and not all zero; got {weights.dtype} {list(weights.shape)}"
+            f"weights must be [{order.size}], finite, not negative and not all zero; got {list(weights.shape)}"
         )
     edges = np.cumsum(weights[order])
     draws = torch.rand(order.size, generator=torch_rng(seed, f"draws/{epoch}"), dtype=torch.float64).numpy()
     return order[np.minimum(np.searchsorted(edges, draws * edges[-1], side="right"), order.size - 1)]
-
-
-def ids_digest(ids: np.ndarray) -> str:
-    """blake2b of the ids in their order (32 hex digits)."""
-    digest = hashlib.blake2b(digest_size=16)
-    if ids.dtype.kind == "U":
-        for start in range(0, ids.size, 65536):
-            digest.update("\x00".join(ids[start : start + 65536].tolist()).encode("utf-8", "surrogatepass") + b"\x00")
-    else:
-        digest.update(np.ascontiguousarray(ids, dtype="<i8").tobytes())
-    return digest.hexdigest()

@@ -6,9 +6,10 @@ Lines differ by marker and dash as well as by colour, so they can be told apart 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
-from prunus.core.arms import Arm, is_share, show
+from prunus.core.arms import Arm, is_share, label, show
 from prunus.report.data import Curve, Histogram, Series
 from prunus.report.svg import CONTROL, DROPPED, INK, KEPT, MUTED, PAGE, SERIES, draw
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 CONTROL_MARKERS = ("o", "s", "^", "D")
+MOST_TICKS = 8
 DASHES = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
 
 
@@ -44,16 +46,20 @@ def curve_chart(curve: Curve, name: str) -> dict[str, str]:
             x, y = [p.kept for p in line.points], [p.value for p in line.points]
             banded = [(p.kept, *p.interval) for p in line.points if p.interval]
             if len(banded) > 1:
-                axes.fill_between(*zip(*banded), color=style["color"], alpha=0.13, linewidth=0)
+                at, low, high = zip(*banded)
+                axes.fill_between(at, low, high, color=style["color"], alpha=0.13, linewidth=0)
             axes.plot(x, y, zorder=2.4 if line.control else 2.6, clip_on=False, **style)  # type: ignore[arg-type]
         _dense_line(axes, curve)
         if curve.knee is not None:
             axes.axvline(curve.knee, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
             axes.annotate("knee", (curve.knee, 0), (3, 4), ("data", "axes fraction"), "offset points", color=MUTED)
-        axes.set_xlabel(f"{curve.quantity or 'units'} kept, %")
+        axes.set_xlabel(f"{label(curve.quantity or 'units')} kept, %")
+        places = sorted({p.kept for line in curve.series for p in line.points})
+        if len(places) <= MOST_TICKS:
+            axes.set_xticks(places, [f"{place:g}" for place in places])
         _ticks(axes, curve.metric, [p.value for line in curve.series for p in line.points])
         if narrow:
-            axes.locator_params(axis="both", nbins=5)
+            axes.locator_params(axis="y", nbins=5)
 
     return draw(paint, name)
 
@@ -70,6 +76,8 @@ def _ticks(axes: Axes, metric: str, values: list[float], which: str = "y") -> No
     axis = axes.yaxis if which == "y" else axes.xaxis
     if values and all(is_share(metric, value) for value in values):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.6g} %")
+    elif metric.endswith("_ms"):
+        axis.set_major_formatter("{x:g} ms")
     else:
         axis.set_major_formatter(lambda value, _: show(metric, value))
 
@@ -78,6 +86,12 @@ def arms_chart(arms: tuple[Arm, ...], metric: str, name: str) -> dict[str, str]:
     """One line an arm: the value, its interval, and the dense value as a line down."""
     found = [arm for arm in arms if metric in arm.numbers][::-1]
     dense = next((arm.numbers[metric].value for arm in found if arm.dense), None)
+
+    names = {"wide": _names(found, 34), "narrow": _names(found, 17)}
+    heights = {
+        size: 0.7 + len(found) * max(0.36, 0.1 + 0.17 * max(n.count("\n") + 1 for n in texts))
+        for size, texts in names.items()
+    }
 
     def paint(axes: Axes, narrow: bool) -> None:
         for place, arm in enumerate(found):
@@ -90,20 +104,22 @@ def arms_chart(arms: tuple[Arm, ...], metric: str, name: str) -> dict[str, str]:
             axes.plot(number.value, place, "o", color=colour, markerfacecolor=PAGE if arm.control else colour, zorder=3)
         if dense is not None:
             axes.axvline(dense, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-        names = [
-            f"{arm.what}\n{arm.budget}" if narrow and arm.budget else f"{arm.what}  {arm.budget}".strip()
-            for arm in found
-        ]
-        axes.set_yticks(range(len(found)), names)
+        axes.set_yticks(range(len(found)), names["narrow" if narrow else "wide"])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(-0.6, len(found) - 0.4)
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         _ticks(axes, metric, [arm.numbers[metric].value for arm in found], "x")
-        axes.locator_params(axis="x", nbins=4 if narrow else 7)
+        axes.locator_params(axis="x", nbins=3 if narrow else 7)
         axes.margins(x=0.08)
 
-    return draw(paint, name, height=0.75 + 0.36 * len(found))
+    return draw(paint, name, heights=heights)
+
+
+def _names(found: list[Arm], width: int) -> list[str]:
+    """Arms as tick labels, wrapped; the budget is left out where all share it."""
+    shared = len({arm.budget for arm in found if arm.budget}) < 2
+    return ["\n".join(wrap(arm.what if shared else f"{arm.what} {arm.budget}", width)) for arm in found]
 
 
 def histogram_chart(histogram: Histogram, name: str) -> dict[str, str]:
@@ -112,7 +128,7 @@ def histogram_chart(histogram: Histogram, name: str) -> dict[str, str]:
     def paint(axes: Axes, narrow: bool) -> None:
         edges = histogram.edges
         widths = [right - left for left, right in pairwise(edges)]
-        share = {"width": widths, "align": "edge", "linewidth": 0.5, "edgecolor": PAGE}
+        share: dict[str, Any] = {"width": widths, "align": "edge", "linewidth": 0.5, "edgecolor": PAGE}
         axes.bar(edges[:-1], histogram.kept, color=KEPT, **share)
         axes.bar(edges[:-1], histogram.dropped, bottom=histogram.kept, color=DROPPED, hatch="////", alpha=0.85, **share)
         axes.set_xlabel(histogram.score)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from prunus.core.arms import Arm
+from prunus.measure import stats
 
-SIGNALS, SELECTION, TRAINING, SAMPLES = "signals_s", "selection_s", "training_s", "samples"
+SIGNALS, SELECTION, TRAINING, RECOVERY = "signals_cpu_s", "selection_cpu_s", "training_cpu_s", "recovery_cpu_s"
+SAMPLES = "samples"
+PARTS = (SAMPLES, SIGNALS, SELECTION, TRAINING, RECOVERY)
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class CostRow:
     signals: float | None
     selection: float | None
     training: float | None
+    recovery: float | None
     break_even: float | None
     words: str
 
@@ -30,18 +35,17 @@ def cost_rows(arms: tuple[Arm, ...]) -> tuple[CostRow, ...]:
 
 
 def _row(arm: Arm, full: float | None) -> CostRow:
-    parts = [arm.cost.get(name) for name in (SAMPLES, SIGNALS, SELECTION, TRAINING)]
+    samples, signals, selection, training, recovery = (arm.cost.get(name) for name in PARTS)
     trainings, words = (None, "") if arm.dense else break_even(arm, full)
-    return CostRow(arm.what, arm.budget, *parts, trainings, words)
+    return CostRow(arm.what, arm.budget, samples, signals, selection, training, recovery, trainings, words)
 
 
 def break_even(arm: Arm, full: float | None) -> tuple[float | None, str]:
     """Number of trainings after which the arm has paid for its signals and selection, and the same in words."""
     if full is None or TRAINING not in arm.cost:
         return None, ""
-    before = arm.cost.get(SIGNALS, 0.0) + arm.cost.get(SELECTION, 0.0)
-    saved = full - arm.cost[TRAINING]
-    if saved <= 0:
+    signals, selection = arm.cost.get(SIGNALS, 0.0), arm.cost.get(SELECTION, 0.0)
+    trainings = stats.break_even(signals=signals, selection=selection, full=full, subset=arm.cost[TRAINING])
+    if math.isinf(trainings):
         return None, "never: training is not shorter"
-    trainings = before / saved
     return trainings, "in the first training" if trainings <= 1 else f"after {trainings:.1f} trainings"

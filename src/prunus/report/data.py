@@ -48,7 +48,8 @@ class Verdict:
         against: the arm it is compared with.
         word: better, worse, below random or tie; chosen by measure, printed as it is.
         difference: mean paired difference, in the metric's unit.
-        interval: its 95 % interval, after the correction for the table.
+        interval: its 95 % interval, or None where there are fewer than two pairs.
+        pairs: how many seeds or rows were paired; 0 where not said.
     """
 
     what: str
@@ -57,7 +58,8 @@ class Verdict:
     against: str
     word: str
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class ReportData:
         results: every measured row; arms and intervals are made from them.
         summary: one paragraph in words, or "".
         command: what was typed, word for word.
+        headline: (what, budget) of the arm whose numbers open the page; default: that of the first verdict, else the last pruned arm.
         verdicts: from the paired statistics.
         plans: one for each arm that has one.
         curves, kept, histograms, galleries: what is drawn; a section appears when it has something to show.
@@ -157,6 +160,7 @@ class ReportData:
     results: Results = field(default_factory=Results)
     summary: str = ""
     command: str = ""
+    headline: tuple[str, str] | None = None
     verdicts: tuple[Verdict, ...] = ()
     plans: tuple[PlanRow, ...] = ()
     curves: tuple[Curve, ...] = ()

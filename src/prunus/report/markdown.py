@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunus.core import files
-from prunus.core.arms import metrics
+from prunus.core.arms import arms, metrics, notes
 from prunus.report import view
 from prunus.report.data import ReportData
 
@@ -25,22 +25,20 @@ def render(data: ReportData) -> str:
     """The whole report; ends with a newline."""
     parts = [f"# {data.title}", data.summary, *(f"> {sentence}" for sentence in data.warnings())]
     if data.results.rows:
-        parts += ["## Results", results(data), view.INTERVAL_NOTE]
+        parts += ["## Results", results(data), view.interval_note(data)]
     if data.verdicts:
         parts += ["## Against the controls", verdicts(data)]
     if data.plans:
         parts += ["## Asked, planned, got", plans(data)]
-    if costs := view.cost_lines(data):
-        names = ("what", "budget", "samples", "signals", "selection", "training", "words")
-        head = ["Arm", "Budget", "Samples", "Signals", "Selection", "Training", "Paid back"]
-        parts += [
-            "## Cost and break-even",
-            table(head, [[line[name] for name in names] for line in costs], right=range(2, 6)),
-        ]
+    titles, lines = view.cost_table(data)
+    if lines:
+        head = ["Arm", "Budget", *(name.capitalize() for name in titles), "Paid back"]
+        cells = [[line["what"], line["budget"], *line["cells"], line["words"]] for line in lines]
+        parts += ["## Cost and break-even", table(head, cells, right=range(2, 2 + len(titles)))]
     for bars in map(view.bar_lines, data.kept):
         lines = [[line["name"], line["kept"], line["size"], line["share"]] for line in bars["lines"]]
         parts += [f"## {bars['title'].capitalize()}", table(["Group", "Kept", "Of", "Share"], lines, right=range(1, 4))]
-    parts += ["## How this was made", *data.notes]
+    parts += ["## How this was made", *data.notes, *notes(arms(data.results))]
     if data.command:
         parts.append(f"```console\n$ {data.command}\n```")
     if found := view.environment(data):
@@ -56,8 +54,8 @@ def results(data: ReportData) -> str:
         cells = [
             f"{cell['value']} ({cell['interval']})" if cell["interval"] else cell["value"] for cell in arm["cells"]
         ]
-        words = "".join(f" **{word}**" for word, _ in arm["words"])
-        lines.append([arm["what"] + words, arm["budget"], arm["role"], *cells])
+        flag = f" **{arm['flag']}**" if arm["flag"] else ""
+        lines.append([arm["what"], arm["budget"] + flag, arm["role"], *cells])
     return table(["Arm", "Budget", "Role", *names], lines, right=range(3, 3 + len(names)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from prunus import __version__
 from prunus.core import files
-from prunus.core.arms import arms, metrics, show
+from prunus.core.arms import arms, label, metrics, notes, show
 from prunus.core.errors import require
 from prunus.report import view
 from prunus.report.charts import arms_chart, curve_chart, histogram_chart, look
@@ -32,12 +32,13 @@ def render(data: ReportData) -> str:
     markup = require("markupsafe", "report").Markup
     found, names = arms(data.results), metrics(data.results)
     tiles_of, tiles = view.tiles(data)
+    cost_titles, costs = view.cost_table(data)
     shown = {
         "arms": view.arm_lines(data),
         "verdicts": [view.verdict_line(verdict) for verdict in data.verdicts],
         "curves": [_safe(markup, _curve(curve, f"curve{i}")) for i, curve in enumerate(data.curves)],
         "plans": [view.plan_view(plan) for plan in data.plans],
-        "costs": view.cost_lines(data),
+        "costs": costs,
         "bars": [view.bar_lines(bars) for bars in data.kept],
         "histograms": [_safe(markup, _histogram(h, f"scores{i}")) for i, h in enumerate(data.histograms)],
     }
@@ -46,17 +47,18 @@ def render(data: ReportData) -> str:
         **shown,
         data=data,
         css=markup(_packaged("report.css")),
+        cost_titles=[name.capitalize() for name in cost_titles],
         tiles=tiles,
         tiles_of=tiles_of,
         warnings=data.warnings(),
-        metrics=names,
-        interval_note=view.INTERVAL_NOTE,
+        metrics=[label(name) for name in names],
+        interval_note=view.interval_note(data),
         arm_charts=[
             _safe(markup, {**entry, "drawing": arms_chart(found, entry["metric"], f"arms{i}")})
             for i, entry in enumerate(drawn)
         ],
         sections=_sections(shown, data),
-        notes=[*data.notes, *dict.fromkeys(note for arm in found for note in arm.notes)],
+        notes=[*data.notes, *notes(found)],
         environment=view.environment(data),
         version=__version__,
     )
@@ -76,8 +78,13 @@ def _packaged(name: str) -> str:
 @cache
 def _template() -> Any:
     jinja2 = require("jinja2", "report")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_unbroken)
     return environment.from_string(_packaged("report.html.j2"))
+
+
+def _unbroken(value: Any) -> Any:
+    """Keep a number and its percent sign on one line."""
+    return value.replace(" %", "\u00a0%") if isinstance(value, str) else value
 
 
 def _sections(shown: dict[str, Any], data: ReportData) -> list[tuple[str, str]]:
@@ -124,8 +131,8 @@ def _drawn(data: ReportData) -> list[dict[str, Any]]:
         entries.append(
             {
                 "metric": name,
-                "title": name,
-                "label": f"{name} of each arm: {values}",
+                "title": label(name),
+                "label": f"{label(name)} of each arm: {values}",
                 "caption": caption.capitalize() + ".",
             }
         )
@@ -146,7 +153,8 @@ def _curve(curve: Curve, name: str) -> dict[str, Any]:
         for line in curve.series
     )
     caption = "; ".join(filter(None, [view.direction(curve.metric), "bands are 95 % intervals", *_knee(curve)]))
-    title = f"{curve.metric} against {curve.quantity or 'units'} kept"
+    title = f"{label(curve.metric)} against {label(curve.quantity or 'units')} kept"
+    title = title[:1].upper() + title[1:]
     drawing = curve_chart(curve, name)
     return {
         "title": title,

@@ -48,13 +48,13 @@ STYLE: dict[str, Any] = {
 }
 
 
-def draw(paint: Callable[[Axes, bool], None], name: str, *, height: float | None = None) -> dict[str, str]:
+def draw(paint: Callable[[Axes, bool], None], name: str, *, heights: dict[str, float] | None = None) -> dict[str, str]:
     """Draw one chart for wide and for narrow pages.
 
     Args:
         paint: draws on the axes it is given; its second argument is True on the narrow one.
         name: prefix of the ids inside the SVG, unique on the page.
-        height: in inches, for charts that grow with their number of lines.
+        heights: "wide" and "narrow" in inches, for charts that grow with their number of lines.
 
     Returns:
         "wide" and "narrow": an `<svg>` element each.
@@ -64,7 +64,7 @@ def draw(paint: Callable[[Axes, bool], None], name: str, *, height: float | None
     drawings = {}
     for size, (across, up) in SIZES.items():
         with plot.rc_context(STYLE | {"svg.hashsalt": f"{name}-{size}"}):
-            figure = figure_of(figsize=(across, height or up), layout="constrained")
+            figure = figure_of(figsize=(across, (heights or {}).get(size, up)), layout="constrained")
             figure.patch.set_visible(False)
             axes = figure.add_subplot()
             axes.patch.set_visible(False)

@@ -21,10 +21,10 @@ def render(data: ReportData) -> str:
         parts += ["", verdict_table(data)]
     if data.plans:
         parts += ["", plan_table(data)]
-    if lines := view.cost_lines(data):
-        head = ("what", "budget", "samples", "signals", "selection", "training", "words")
-        titles = [*("arm", "budget", "samples", "signals", "selection", "training"), "paid back"]
-        parts += ["", columns(titles, [[line[name] for name in head] for line in lines], right=range(2, 6))]
+    titles, lines = view.cost_table(data)
+    if lines:
+        cells = [[line["what"], line["budget"], *line["cells"], line["words"]] for line in lines]
+        parts += ["", columns(["arm", "budget", *titles, "paid back"], cells, right=range(2, 2 + len(titles)))]
     parts += ["", *([MASKED] if data.masked else []), *data.notes]
     if data.command:
         parts += [f"made by: {data.command}"]

@@ -1,77 +1,120 @@
-"""ReportData as the strings of a page or a Markdown file: cells, tiles, legends, captions. Both writers share it."""
+"""ReportData as the strings of a page or a Markdown file: cells, tiles, captions. Both writers share it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
-from prunus.core.arms import Arm, arms, better_is, count, is_share, metrics, show, show_interval
-from prunus.report.cost import cost_rows
+from prunus.core.arms import Arm, arms, better_is, count, is_share, label, metrics, show, show_interval
+from prunus.report.cost import TRAINING, cost_rows
 from prunus.report.data import KeptBars, PlanRow, ReportData, Verdict
 
-INTERVAL_NOTE = "Small numbers are 95 % intervals: over seeds where an arm has several, else over the test rows."
 TONES = {"tie": ("tie", "="), "better": ("good", "▲"), "worse": ("bad", "▼"), "below random": ("bad", "▼")}
 DASH = "–"
 MOST_TILES = 4
+COST_PARTS = ("samples", "signals", "selection", "training", "recovery")
 
 
 def arm_lines(data: ReportData) -> list[dict[str, Any]]:
-    """One line an arm: what, budget, role, cells (value, interval) and the verdicts that a reader must not miss."""
+    """One line an arm and budget: what, budget, role, cells (value, interval), and the verdict that must not be missed.
+
+    `span` is the number of lines of the same arm on the first of them, and 0 on the others.
+    """
     names = metrics(data.results)
+    below = {(v.what, v.budget) for v in data.verdicts if v.word == "below random"}
     lines = []
     for arm in arms(data.results):
-        words = dict.fromkeys(
-            v.word for v in data.verdicts if (v.what, v.budget) == (arm.what, arm.budget) and v.word == "below random"
-        )
+        flag = "▼ below random" if (arm.what, arm.budget) in below else ""
         cells = [_cell(arm, name) for name in names]
-        marked = [(f"▼ {word}", "bad") for word in words]
-        lines.append({"what": arm.what, "budget": arm.budget, "role": arm.role, "cells": cells, "words": marked})
-    return lines
+        lines.append({"what": arm.what, "budget": arm.budget, "role": arm.role, "cells": cells, "flag": flag})
+    return spanned(lines)
+
+
+def spanned(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines with `span` for a name that is written once: lines of one arm that stand together."""
+    out: list[dict[str, Any]] = []
+    for _, same in groupby(lines, key=lambda line: (line["what"], line.get("role"))):
+        group = list(same)
+        out += [
+            {**line, "span": len(group) if i == 0 else 0, "last": i == len(group) - 1} for i, line in enumerate(group)
+        ]
+    return out
 
 
 def _cell(arm: Arm, metric: str) -> dict[str, str]:
     number = arm.numbers.get(metric)
     if number is None:
         return {"value": DASH, "interval": ""}
-    seeds = f", {number.seeds} seeds" if number.seeds > 1 else ""
-    interval = show_interval(metric, number)
-    return {"value": show(metric, number.value), "interval": interval + seeds if interval else ""}
+    return {"value": show(metric, number.value), "interval": show_interval(metric, number)}
+
+
+def interval_note(data: ReportData) -> str:
+    """What the small numbers are; "" where there are none."""
+    found = [number for arm in arms(data.results) for number in arm.numbers.values() if number.interval]
+    if not found:
+        return ""
+    seeds = sorted({number.seeds for number in found})
+    if seeds == [1]:
+        return "Small numbers are 95 % intervals over the test rows."
+    runs = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"Small numbers are 95 % intervals of the mean over {runs} seeds" + (
+        "; one seed: over the test rows." if 1 in seeds else "."
+    )
+
+
+def headline(data: ReportData) -> Arm | None:
+    """The arm whose numbers open the page."""
+    pruned = [arm for arm in arms(data.results) if arm.role == "pruned"]
+    wanted = data.headline or next(((v.what, v.budget) for v in data.verdicts), None)
+    return next((arm for arm in pruned if (arm.what, arm.budget) == wanted), pruned[-1] if pruned else None)
 
 
 def tiles(data: ReportData) -> tuple[str, list[dict[str, str]]]:
-    """Headline numbers of the first pruned arm beside the dense one; nothing without a dense arm."""
+    """Headline numbers beside the dense ones: metrics, then plan quantities, then training time; nothing without a dense arm."""
     found = arms(data.results)
-    dense = next((arm for arm in found if arm.dense), None)
-    pruned = next((arm for arm in found if arm.role == "pruned"), None)
+    dense, pruned = next((arm for arm in found if arm.dense), None), headline(data)
     if dense is None or pruned is None:
         return "", []
-    shared = [name for name in metrics(data.results) if name in dense.numbers and name in pruned.numbers]
-    made = []
-    for name in shared[:MOST_TILES]:
-        value, before = pruned.numbers[name].value, dense.numbers[name].value
-        ratio = f", × {value / before:.2f}" if not is_share(name, before) and before else ""
-        made.append({"name": name, "value": show(name, value), "beside": f"dense {show(name, before)}{ratio}"})
-    return f"{pruned.what}, {pruned.budget}" if pruned.budget else pruned.what, made
+    shared = [name for name in metrics(data.results) if name in pruned.numbers and name in dense.numbers]
+    pairs = {name: (pruned.numbers[name].value, dense.numbers[name].value) for name in shared}
+    for plan in data.plans[:1]:
+        reached = plan.got or plan.planned
+        pairs |= {
+            name: (value, plan.dense[name])
+            for name, value in reached.items()
+            if name in plan.dense and name not in pairs
+        }
+    if TRAINING in pruned.cost and TRAINING in dense.cost:
+        pairs["training_seconds"] = (pruned.cost[TRAINING], dense.cost[TRAINING])
+    made = [_tile(name, *pair) for name, pair in list(pairs.items())[:MOST_TILES]]
+    return ", ".join(filter(None, [pruned.what, pruned.budget])), made
+
+
+def _tile(name: str, value: float, before: float) -> dict[str, str]:
+    ratio = f", ×\u00a0{value / before:.2f}" if before and not is_share(name, before) else ""
+    return {"name": label(name), "value": show(name, value), "beside": f"dense {show(name, before)}{ratio}"}
 
 
 def verdict_line(verdict: Verdict) -> dict[str, str]:
     """A comparison in words: difference in points for shares, in the metric's unit else."""
     tone, mark = TONES.get(verdict.word, ("tie", "·"))
-    low, high = verdict.interval
-    share = all(is_share(verdict.metric, value) for value in (verdict.difference, low, high))
-    scale, unit = (100.0, " points") if share else (1.0, "")
-    line = {name: str(getattr(verdict, name)) for name in ("what", "budget", "against", "metric", "word")}
-    shown = [f"{scale * value:+.2f}" if share else f"{value:+.4g}" for value in (verdict.difference, low, high)]
-    return line | {"difference": shown[0] + unit, "interval": f"{shown[1]} to {shown[2]}", "tone": tone, "mark": mark}
+    values = (verdict.difference, *(verdict.interval or ()))
+    share = all(is_share(verdict.metric, value) for value in values)
+    scale, form, unit = (100.0, "+.2f", " points") if share else (1.0, "+.4g", "")
+    difference, *ends = (f"{scale * value:{form}}".replace("-", "−") for value in values)
+    line = {name: str(getattr(verdict, name)) for name in ("what", "budget", "against", "word")}
+    line |= {"metric": label(verdict.metric), "tone": tone, "mark": mark}
+    return line | {"difference": difference + unit, "interval": " to ".join(ends) or "one pair: no interval"}
 
 
 def plan_view(plan: PlanRow) -> dict[str, Any]:
     """Asked / planned / got of one plan, a line for each quantity."""
-    names = dict.fromkeys([*plan.planned, *plan.got, *plan.dense])
     lines = []
-    for name in names:
+    for name in dict.fromkeys([*plan.planned, *plan.got, *plan.dense]):
         dense, planned, got = plan.dense.get(name), plan.planned.get(name), plan.got.get(name)
         cells = {
-            "quantity": name,
+            "quantity": label(name),
             "dense": _value(name, dense),
             "planned": _value(name, planned),
             "got": _value(name, got),
@@ -80,8 +123,15 @@ def plan_view(plan: PlanRow) -> dict[str, Any]:
     units = (
         f"{count(plan.kept)} of {count(plan.total)} {plan.unit} in {plan.groups} group{'s' if plan.groups != 1 else ''}"
     )
-    first = lines or [{"quantity": plan.unit, "dense": count(plan.total), "planned": count(plan.kept), "got": DASH}]
-    return {"name": plan.name, "method": plan.method, "asked": plan.asked, "units": units, "lines": first}
+    only = {
+        "quantity": plan.unit,
+        "dense": count(plan.total),
+        "planned": count(plan.kept),
+        "got": DASH,
+        "got_share": "",
+    }
+    only |= {"planned_share": _share(plan.kept, plan.total)}
+    return {"name": plan.name, "method": plan.method, "asked": plan.asked, "units": units, "lines": lines or [only]}
 
 
 def _value(name: str, value: float | None) -> str:
@@ -92,20 +142,22 @@ def _share(value: float | None, dense: float | None) -> str:
     return f"{100 * value / dense:.1f} %" if value is not None and dense else ""
 
 
-def cost_lines(data: ReportData) -> list[dict[str, str]]:
-    """Costs with their break-even, as strings."""
+def cost_table(data: ReportData) -> tuple[list[str], list[dict[str, Any]]]:
+    """Titles and lines of the costs with their break-even; a column that no arm fills is left out.
+
+    Each line has what, budget, `cells` (numbers under the titles), `words` for the break-even, span and last.
+    """
+    rows = cost_rows(arms(data.results))
+    parts = [part for part in COST_PARTS if any(getattr(row, part) is not None for row in rows)]
     lines = []
-    for row in cost_rows(arms(data.results)):
-        seconds = {name: _seconds(getattr(row, name)) for name in ("signals", "selection", "training")}
-        samples = DASH if row.samples is None else count(row.samples)
-        lines.append(
-            {"what": row.what, "budget": row.budget, "samples": samples, "words": row.words or DASH, **seconds}
-        )
-    return lines
-
-
-def _seconds(value: float | None) -> str:
-    return DASH if value is None else f"{value:.3g} s" if value < 1e3 else f"{value:,.0f} s".replace(",", " ")
+    for row in rows:
+        values = [getattr(row, part) for part in parts]
+        cells = [
+            DASH if v is None else count(v) if part == "samples" else show("seconds", v)
+            for part, v in zip(parts, values)
+        ]
+        lines.append({"what": row.what, "budget": row.budget, "cells": cells, "words": row.words or DASH})
+    return parts, spanned(lines)
 
 
 def bar_lines(bars: KeptBars) -> dict[str, Any]:

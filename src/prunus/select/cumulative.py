@@ -1,11 +1,12 @@
-"""Cumulative: each output loses the smallest scores that make up a common share of its sum (Sun et al. 2023, variant of Wanda).
+"""Cumulative: each output loses its smallest scores up to a common share (Sun et al. 2023, variant of Wanda).
 
 Removes: weights; outputs end with different sparsities.
 Needs: a score `[outputs, inputs]`, not negative.
 Cost: one sort of every output.
-Departures: the paper's bisection stops within 0.1 % of the target; the default here goes to its limit, which has a closed form: a weight's
- share of its output's sum, counted from below, is its new score, and the `count` largest of the matrix stay. parity="official" bisects
- alpha from 0.4 in [0, 0.8] in float32 as released, except that an output with nothing below its share loses nothing (released: an error).
+Departures: the paper's bisection stops within 0.1 % of the target; the default here goes to its limit, which has a
+ closed form: a weight's share of its output's sum, counted from below, is its new score, and the `count` largest of
+ the matrix stay. parity="official" bisects alpha from 0.4 in [0, 0.8] in float32 as released, except that an output
+ with nothing below its share loses nothing (released: an error).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from prunus.select.per_group import as_lines, check_count
 PRECISION = 1e-3
 
 
-@selector(card="wanda")
+@selector(unit="weights", card="wanda")
 def cumulative(
     score: GroupScore, count: int, *, parity: Literal["paper", "official"] = "paper", sparsity: float = 0.0
 ) -> np.ndarray:

@@ -1,11 +1,12 @@
-"""N:M: of every M consecutive inputs of an output, the N with the largest scores stay (Mishra et al. 2021). Hardware reads 2:4.
+"""N:M: of every M consecutive inputs of an output, the N with the largest scores stay (Mishra et al. 2021).
 
 Removes: weights.
 Needs: a score `[outputs, inputs]`; for a convolution `taps`, its kernel size, because groups run along input channels.
-Cost: for M up to 16 all pairs are compared, which is faster than any sort; 2:4 on 3.5 million weights takes about 0.01 s.
-Departures: N is what STAYS (NVIDIA's 2:4); Wanda's command line counts what goes. Ragged inputs are refused, or left dense on request;
- the released loop prunes the short last group as it is. Convolutions are grouped along input channels; flattening groups along the
- kernel width first, which no kernel reads.
+Cost: for M up to 16 all pairs are compared, which is faster than any sort; 2:4 on 3.5 million weights takes about
+ 0.01 s.
+Departures: N is what STAYS (NVIDIA's 2:4); Wanda's command line counts what goes. Ragged inputs are refused, or left
+ dense on request; the released loop prunes the short last group as it is. Convolutions are grouped along input
+ channels; flattening groups along the kernel width first, which no kernel reads.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from prunus.select.per_group import as_lines
 FEW = 16
 
 
-@selector(card="magnitude-nm")
-def nm(score: GroupScore, count: int, *, m: int = 4, n: int = 0, taps: int = 1, tail: Literal["refuse", "dense"] = "refuse") -> np.ndarray:
+@selector(unit="weights", card="magnitude-nm")
+def nm(
+    score: GroupScore, count: int, *, m: int = 4, n: int = 0, taps: int = 1, tail: Literal["refuse", "dense"] = "refuse"
+) -> np.ndarray:
     """Keep `n` of every `m` consecutive inputs.
 
     Args:
@@ -49,7 +52,9 @@ def _kept_each(score: GroupScore, count: int, m: int) -> int:
     size = np.asarray(score.values).size
     each, rest = divmod(count * m, size)
     if rest or not 0 < each <= m:
-        raise BadInput(f"{count} of {size} weights is not N of every {m}: keep a multiple of {max(size // m, 1)}, or give n")
+        raise BadInput(
+            f"{count} of {size} weights is not N of every {m}: keep a multiple of {max(size // m, 1)}, or give n"
+        )
     return each
 
 
@@ -63,9 +68,13 @@ def nm_mask(values: np.ndarray, n: int, m: int, *, taps: int = 1, tail: str = "r
     channels = width // taps
     whole = channels - channels % m
     if whole < channels and tail == "refuse":
-        raise BadInput(f"{name or 'this layer'} has {channels} input channels, no multiple of {m}: leave it out, or set tail='dense'")
-    mask = np.ones((outputs, channels, taps), dtype=bool)
-    groups = values.reshape(outputs, channels, taps)[:, :whole].swapaxes(1, 2).reshape(-1, m)
+        where = name or "this layer"
+        raise BadInput(f"{where} has {channels} input channels, no multiple of {m}: leave it out, or set tail='dense'")
+    by_channel = values.reshape(outputs, channels, taps)
+    groups = (by_channel[:, :whole].swapaxes(1, 2) if taps > 1 or whole < channels else values).reshape(-1, m)
     kept = keep_largest_of_few(groups, n) if m <= FEW else keep_largest(groups, n)
+    if taps == 1 and whole == channels:
+        return kept.reshape(outputs, width)
+    mask = np.ones(by_channel.shape, dtype=bool)
     mask[:, :whole] = kept.reshape(outputs, taps, whole).swapaxes(1, 2)
     return mask.reshape(outputs, width)

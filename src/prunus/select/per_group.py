@@ -1,10 +1,11 @@
-"""Per group: the largest scores of a whole matrix stay, found by partial selection. The classical cut of a layer at one threshold.
+"""Per group: the largest scores of a whole matrix stay. The classical cut of a layer at one threshold.
 
 Removes: weights (any unit, when values are `[n]`).
 Needs: a score.
 Cost: one partition of the group; no sort, no copy in another precision.
-Departures: exact count, ties broken so that the lower flat index goes first. The released code of Wanda prunes everything at or below
- the value at index int(numel * sparsity): one weight more than asked, and a matrix of equal values is wiped out; parity="official".
+Departures: exact count, ties broken so that the lower flat index goes first. The released code of Wanda prunes
+ everything at or below the value at index int(numel * sparsity): one weight more than asked, and a matrix of equal
+ values is wiped out; parity="official".
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def as_lines(score: GroupScore) -> np.ndarray:
     values = np.asarray(score.values)
     check_finite(score.name, values, np.asarray(score.ids))
     if values.ndim not in (1, 2):
-        raise BadInput(f"scores of {score.name or 'a group'} are [n] or [outputs, inputs], not {values.shape}; flatten kernels first")
+        raise BadInput(
+            f"scores of {score.name or 'a group'} are [n] or [outputs, inputs], not {values.shape}: flatten kernels"
+        )
     values = values if score.sense != "easy" else -values
     return values.reshape(1, -1) if values.ndim == 1 else values
 
@@ -38,7 +41,7 @@ def check_count(score: GroupScore, count: int) -> None:
     """Refuse a count that the group can't give."""
     size = np.asarray(score.values).size
     if not 0 < count <= size:
-        raise BadInput(f"can't keep {count} of the {size} weights of {score.name or 'this group'}; keep at least 1 and at most {size}")
+        raise BadInput(f"can't keep {count} of the {size} weights of {score.name or 'this group'}: keep 1 to {size}")
 
 
 @selector(card="magnitude-nm")

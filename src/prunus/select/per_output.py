@@ -1,10 +1,11 @@
-"""Per output: weights compete only with those of the same output (Sun et al. 2023), so that every output keeps its share of inputs.
+"""Per output: weights compete only with those of the same output, which keeps its share (Sun et al. 2023).
 
 Removes: weights.
 Needs: a score `[outputs, inputs]`.
 Cost: one partition of every line.
-Departures: none where the count is a multiple of the outputs (Wanda's int(inputs * sparsity) zeros in each); otherwise the places left
- over go to the outputs whose next weight scores highest. Ties: the lower input goes first, as in the released stable sort.
+Departures: none where the count is a multiple of the outputs (Wanda's int(inputs * sparsity) zeros in each);
+ otherwise the places left over go to the outputs whose next weight scores highest. Ties: the lower input goes first,
+ as in the released stable sort.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from prunus.maths.partial import keep_largest
 from prunus.select.per_group import as_lines, check_count
 
 
-@selector(card="wanda")
+@selector(unit="weights", card="wanda")
 def per_output(score: GroupScore, count: int) -> np.ndarray:
     """Keep the same number of inputs in every output.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from prunus.core.errors import BadInput, IdMismatch, NonFinite, UnknownName
 from prunus.signals import shards
+from prunus.train.step import per_row_loss
 
 Ids = NDArray[np.int64] | NDArray[np.str_]
 Array = ArrayLike | Tensor
@@ -38,7 +39,7 @@ class Signals:
         NonFinite: a NaN (or an infinity, except in logits); names the rows by id.
     """
 
-    def __init__(self, ids: ArrayLike | None = None, **fields: Array) -> None:
+    def __init__(self, ids: ArrayLike | None = None, **fields: Array | None) -> None:
         tensors = {name: _tensor(name, value) for name, value in fields.items() if value is not None}
         if not tensors:
             raise BadInput("Signals needs at least one field, such as probs=, labels=, loss= or embedding=")
@@ -67,14 +68,13 @@ class Signals:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the stored fields."""
-        return tuple(self._parts)
+        """Names of the fields that can be read: those stored, then those derived from them."""
+        derived = [name for name in ("probs", "loss") if name not in self._parts and self._derivable(name)]
+        return (*self._parts, *derived)
 
-    def has(self, name: str) -> bool:
-        """Is this field stored, or derivable?"""
-        return name in self._parts or (
-            "logits" in self._parts and (name == "probs" or (name == "loss" and "labels" in self._parts))
-        )
+    def _derivable(self, name: str) -> bool:
+        logits = self._parts.get("logits")
+        return logits is not None and logits[0].dim() == 2 and (name == "probs" or "labels" in self._parts)
 
     def field(self, name: str) -> Tensor:
         """One field, all rows. A field of one shard is a view; of several, a copy.
@@ -85,11 +85,9 @@ class Signals:
         if name in self._parts:
             parts = self._parts[name]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
-        if name == "probs" and self.has(name):
+        if name == "probs" and self._derivable(name):
             return self.field("logits").float().softmax(-1)
-        if name == "loss" and self.has(name):
-            from prunus.train.step import per_row_loss
-
+        if name == "loss" and self._derivable(name):
             return per_row_loss(self.field("logits"), self.field("labels"))
         raise UnknownName("signal", name, self.names)
 
@@ -142,27 +140,41 @@ class Signals:
     def merge(self, other: Signals) -> Signals:
         """Fields of both for the ids of this one; a field in both comes from `other`."""
         aligned = other if np.array_equal(self.ids, other.ids) else other.align(self.ids)
-        fields = {name: self.field(name) for name in self.names} | {n: aligned.field(n) for n in aligned.names}
+        fields = {name: self.field(name) for name in self._parts} | {n: aligned.field(n) for n in aligned._parts}
         return Signals._of(self.ids, {name: (tensor,) for name, tensor in fields.items()}, self.provenance)
 
     @classmethod
-    def concat(cls, parts: Sequence[Signals]) -> Signals:
-        """Rows one part after the other (new data, or the shards of several machines); ids must not repeat."""
-        names = set(parts[0].names)
-        if any(set(part.names) != names for part in parts):
-            raise BadInput(f"parts have different fields: {sorted({name for p in parts for name in p.names} ^ names)}")
-        ids = _checked_ids(np.concatenate([part.ids for part in parts]))
-        columns = {name: tuple(shard for part in parts for shard in part._parts[name]) for name in parts[0].names}
+    def concat(cls, parts: Sequence[Signals], *, repeated: Literal["error", "first"] = "error") -> Signals:
+        """Rows one part after the other: new data, or what several ranks measured.
+
+        Args:
+            parts: with the same fields.
+            repeated: "first" keeps one entry per id, the earlier part's: samplers of several ranks pad with rows that
+                another rank has too.
+
+        Raises:
+            BadInput: other fields, or an id that occurs twice.
+        """
+        names = set(parts[0]._parts)
+        if any(set(part._parts) != names for part in parts):
+            raise BadInput(f"parts have different fields: {sorted({name for p in parts for name in p._parts} ^ names)}")
+        every = np.concatenate([part.ids for part in parts])
+        columns = {name: tuple(shard for part in parts for shard in part._parts[name]) for name in parts[0]._parts}
         lengths = {name: [len(shard) for shard in column] for name, column in columns.items()}
         if len({tuple(length) for length in lengths.values()}) > 1:
             columns = {name: (torch.cat(column),) for name, column in columns.items()}
-        return cls._of(ids, columns, parts[0].provenance)
+        whole = cls._of(every, columns, parts[0].provenance)
+        if repeated == "first":
+            first = np.sort(np.unique(every, return_index=True)[1])
+            whole = whole if len(first) == len(every) else whole.take(first)
+        whole.ids = _checked_ids(whole.ids)
+        return whole
 
     def save(self, folder: str | Path, *, shard: int = SHARD) -> Path:
         """Write shards of `shard` rows and `signals.json`; the manifest comes last, so a broken write is not a set."""
         with shards.Writer(folder, shard=shard, provenance=self.provenance) as writer:
             for part in self.chunks(shard):
-                writer.add(part.ids, {name: part.field(name) for name in part.names})
+                writer.add(part.ids, {name: part.field(name) for name in part._parts})
         return Path(folder)
 
     @classmethod
@@ -187,7 +199,15 @@ class Signals:
 
         return tables.read(path, **columns)
 
-    from_npz = from_jsonl = from_parquet
+    @classmethod
+    def from_npz(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
+        """Arrays saved by numpy, without pickles; see `prunus.signals.tables.read`."""
+        return cls.from_parquet(path, **columns)
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
+        """One JSON object per line; see `prunus.signals.tables.read`."""
+        return cls.from_parquet(path, **columns)
 
 
 def _tensor(name: str, value: Array) -> Tensor:
@@ -195,11 +215,14 @@ def _tensor(name: str, value: Array) -> Tensor:
         tensor = value.detach().cpu()
     else:
         array = np.asarray(value)
+        if array.ndim == 0:
+            raise BadInput(f"{name} must have one entry per row, not a single number")
         if array.dtype.kind not in "fiub":
             raise BadInput(f"{name} must hold numbers, not {array.dtype}")
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        array = np.ascontiguousarray(array)
+        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
     if tensor.dim() == 0:
         raise BadInput(f"{name} must have one entry per row, not a single number")
     if name == "labels" and not tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""Images in class sub-folders: `root/dog/0461.jpg`. The id is the path relative to the root; bytes are read when asked for."""
+"""Images in class sub-folders: `root/dog/0461.jpg`. The id is the path relative to the root; bytes are read late."""
 
 from __future__ import annotations
 
@@ -60,13 +60,17 @@ class FolderRows:
             rows["label"] = [file.relative.split("/")[0] for file in chosen]
         return rows
 
+    def protocols(self) -> tuple[str, ...]:
+        """Of the file system the images are on."""
+        return self.root.protocols()
+
     def select(self, positions: np.ndarray) -> FolderRows:
         return FolderRows(self.root, [self.files[place] for place in positions.tolist()], self.classes)
 
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for file in self.files:
             digest.update(file.identity(verify=verify).encode() + b"\n")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from prunus.core.errors import BadInput, CorruptFile, require
-from prunus.prunables.backings import Arrays, Table
+from prunus.prunables.arrays import Arrays, array_digest
+from prunus.prunables.tables import Table
 from prunus.sources.location import Location, readable
-from prunus.sources.parquet import numbered
 
 
 class FileTable(Table):
@@ -32,38 +33,56 @@ class FileTable(Table):
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         return self.file.identity(verify=verify)
 
 
 class FileArrays(Arrays):
-    """Arrays that came from a file."""
+    """Arrays made from a file or brought by a package. The id is name:number.
 
-    def __init__(self, columns: dict[str, Any], source: Location | str, name: str) -> None:
+    Attributes:
+        record: how the arrays were made (hashes, lengths), where more than the file decides; it is then the identity.
+    """
+
+    def __init__(
+        self,
+        columns: dict[str, Any],
+        source: Location | str,
+        name: str,
+        *,
+        numbers: np.ndarray | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(columns)
-        self._source, self._name = source, name
+        self._source, self._name, self.record = source, name, record
+        self._numbers = np.arange(len(self)) if numbers is None else numbers
 
     def default_ids(self) -> np.ndarray:
-        return numbered(self._name, len(self))
+        return named_rows(self._name, self._numbers)
 
     def select(self, positions: np.ndarray) -> FileArrays:
-        kept = {name: values[positions] for name, values in self._columns.items()}
-        return FileArrays(kept, self._source, self._name)
+        chosen = {name: values[positions] for name, values in self._columns.items()}
+        return FileArrays(chosen, self._source, self._name, numbers=self._numbers[positions], record=self.record)
 
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
+        if self.record is not None:
+            return json.dumps(self.record, sort_keys=True)
         return self._source if isinstance(self._source, str) else self._source.identity(verify=verify)
 
 
 def named_rows(name: str, numbers: np.ndarray) -> np.ndarray:
     """name:number, unicode `[n]`."""
-    return np.char.add(f"{name}:", numbers.astype(np.str_)) if numbers.size else np.zeros(0, dtype="U1")
+    if numbers.size == 0:
+        return np.zeros(0, dtype="U1")
+    width = len(name) + 1 + len(str(int(numbers.max())))  # numpy would reserve 21 characters for the number
+    return np.char.add(f"{name}:", numbers.astype(np.str_)).astype(f"U{width}")
 
 
 def csv_rows(file: Location, *, quarantine: bool, delimiter: str = ",") -> tuple[FileTable, list[str]]:
-    """(rows, ids of lines whose number of fields is wrong). Rows are numbered from 0 after the header, bad ones included.
+    """(rows, ids of lines whose number of fields is wrong). Rows count from 0 after the header, bad ones included.
 
     Raises:
         CorruptFile: there are such lines and `quarantine` is off, or the file is no CSV at all.
@@ -118,7 +137,7 @@ def npz_rows(file: Location) -> FileArrays:
 def sklearn_rows(
     name: str, known: Sequence[str] = ("digits", "iris", "wine", "breast_cancer")
 ) -> tuple[FileArrays, list[str]]:
-    """(arrays x and y, class names) of a data set that scikit-learn ships; digits come as float32 `[n, 1, 8, 8]` in 0..1."""
+    """(arrays x and y, class names) of a data set scikit-learn ships; digits are float32 `[n, 1, 8, 8]` in 0..1."""
     datasets = require("sklearn.datasets", "data")
     if name not in known:
         raise BadInput(f"sklearn:{name} is not shipped; there are {', '.join(known)}")
@@ -127,4 +146,4 @@ def sklearn_rows(
     if name == "digits":
         x = (x / 16.0).reshape(-1, 1, 8, 8)
     columns = {"x": x, "y": np.asarray(found.target, dtype=np.int64)}
-    return FileArrays(columns, f"sklearn:{name}:{len(x)}", name), [str(label) for label in found.target_names]
+    return FileArrays(columns, f"sklearn:{name}:{array_digest(x)}", name), [str(label) for label in found.target_names]

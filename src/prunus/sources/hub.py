@@ -1,4 +1,4 @@
-"""Hugging Face data sets: folders that `save_to_disk` wrote, and names on the hub (downloaded into the user's own cache)."""
+"""Hugging Face data sets: folders that `save_to_disk` wrote, and names on the hub (kept in the user's own cache)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunus.core.errors import BadInput, CorruptFile, require
-from prunus.prunables.backings import HuggingFace
+from prunus.prunables.tables import HuggingFace
 
 
 def hub_rows(name: str, *, split: str | None) -> HuggingFace:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from prunus.core.errors import BadInput, CorruptFile, UnknownName
+from prunus.core.errors import BadInput, CorruptFile, UnknownName, require
 from prunus.prunables.arrow import plain
-from prunus.prunables.backings import stacked
+from prunus.prunables.items import stacked
 from prunus.sources.held import named_rows
 from prunus.sources.location import Location, readable
 
@@ -53,7 +53,8 @@ class JsonRows:
         rows = enumerate(self._parsed(np.arange(len(self))))
         return {place: str(row) for place, row in rows if isinstance(row, CorruptFile)}
 
-    def _rows(self, positions: np.ndarray) -> list[dict[str, Any]]:
+    def records(self, positions: np.ndarray) -> list[dict[str, Any]]:
+        """These rows as the objects they are."""
         rows = list(self._parsed(positions))
         bad = [place for place, row in enumerate(rows) if isinstance(row, CorruptFile)]
         if bad:
@@ -65,7 +66,7 @@ class JsonRows:
         return rows
 
     def column(self, name: str) -> np.ndarray | None:
-        rows = self._rows(np.arange(len(self)))
+        rows = self.records(np.arange(len(self)))
         missing = [place for place, row in enumerate(rows) if name not in row]
         if len(missing) == len(rows):
             raise UnknownName("column", name, self.names())
@@ -75,16 +76,16 @@ class JsonRows:
         return plain(stacked([row[name] for row in rows]))
 
     def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> dict[str, Any]:
-        rows = self._rows(positions)
+        rows = self.records(positions)
         names = list(columns) if columns is not None else list(dict.fromkeys(name for row in rows for name in row))
         return {name: stacked([row.get(name) for row in rows]) for name in names}
 
-    def raw(self, positions: np.ndarray) -> Iterator[bytes]:
-        """Lines as they are in the file, without their end."""
-        with self.file.fs.open(self.file.path, "rb") as handle:
-            for _, start, length in self._lines[positions].tolist():
-                handle.seek(start)
-                yield handle.read(length)
+    def table(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> Any:
+        """These rows as an Arrow table; a key that a row lacks becomes null."""
+        pa = require("pyarrow", "data")
+        rows = self.records(positions)
+        names = list(columns) if columns is not None else list(dict.fromkeys(name for row in rows for name in row))
+        return pa.table({name: [row.get(name) for row in rows] for name in names})
 
     def select(self, positions: np.ndarray) -> JsonRows:
         return JsonRows(self.file, self._lines[positions])
@@ -92,7 +93,7 @@ class JsonRows:
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         return self.file.identity(verify=verify)
 
 

@@ -31,6 +31,11 @@ class Location:
         """Lower case, with the dot."""
         return PurePosixPath(self.path).suffix.lower()
 
+    def protocols(self) -> tuple[str, ...]:
+        """Names of the file system; "file" is among them for a local disk."""
+        protocol = self.fs.protocol
+        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
     def is_folder(self) -> bool:
         return bool(self.fs.isdir(self.path))
 
@@ -93,12 +98,7 @@ def readable(file: Location, what: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadInput(f"{file.path} is gone: {error}") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-    ) as error:  # pyarrow's errors are ValueErrors, zipfile's are OSErrors or its own
+    except (OSError, ValueError, KeyError, EOFError) as error:  # pyarrow raises OSError and kinds of ValueError
         if isinstance(error, BadInput):
             raise
         raise CorruptFile(f"{file.path} is not a whole {what}: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""open_data: one entry for every kind of rows: files by suffix or URL, folders, hub data sets, data that packages bring."""
+"""open_data: one entry for every kind of rows: files and folders, URLs, hub data sets, data that packages bring."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from prunus.sources.held import csv_rows, named_rows, npz_rows, sklearn_rows, te
 from prunus.sources.hub import hub_rows
 from prunus.sources.jsonl import JsonRows
 from prunus.sources.location import Location, locate
-from prunus.sources.parquet import ParquetRows, Reader, numbered
+from prunus.sources.parquet import ParquetRows, Reader
 from prunus.sources.scan import broken_rows
 
-KINDS = ".parquet, .jsonl, .csv, .tsv, .npz, .npy, .txt, a folder of parquet files, a folder of images, datasets:NAME, sklearn:NAME"
+KINDS = (
+    ".parquet, .jsonl, .csv, .tsv, .npz, .npy, .txt, a folder of parquet files, a folder of images, "
+    "datasets:NAME, sklearn:NAME"
+)
 OPTIONS = ("id", "label", "image", "text", "x", "split", "limit", "role", "size", "normalise")
 
 
@@ -61,8 +64,8 @@ def open_data(
     """Open rows.
 
     Args:
-        spec: a path or fsspec URL; `datasets:NAME` (hub name, or a folder that `save_to_disk` wrote); `sklearn:digits`; or any object
-            that Dataset wraps. Options may follow a question mark: `train.parquet?label=fine`.
+        spec: a path or fsspec URL; `datasets:NAME` (hub name, or a folder that `save_to_disk` wrote); `sklearn:digits`;
+            or any object that Dataset wraps. Options may follow a question mark: `train.parquet?label=fine`.
         id: the column of ids; `img.path` reaches into a struct. Default: file:row, or the path in an image folder.
         label: the label column; default the declared class column, else one named label, if there is one.
         image: the image column; default the declared one, else one that holds {bytes, path}.
@@ -223,8 +226,6 @@ def _without_broken(backing: Backing, image: str | None, name: str) -> tuple[Bac
     if len(broken) == len(backing):
         raise CorruptFile(f"no row of {name} can be read; the first: {next(iter(broken.values()))}")
     default = getattr(backing, "default_ids", None)
-    ids = default() if default is not None else numbered(name, len(backing))
     places = np.array(list(broken), dtype=np.int64)
-    keep = np.setdiff1d(np.arange(len(backing)), places)
-    numbers = ids[places] if default is not None else named_rows(name, places)
-    return backing.select(keep), numbers.tolist()
+    ids = default()[places] if default is not None else named_rows(name, places)
+    return backing.select(np.setdiff1d(np.arange(len(backing)), places)), ids.tolist()

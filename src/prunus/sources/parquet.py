@@ -11,6 +11,7 @@ import numpy as np
 
 from prunus.core.errors import BadInput, CorruptFile, UnknownName, require
 from prunus.prunables import arrow
+from prunus.sources.held import named_rows
 from prunus.sources.location import Location, readable
 
 CACHE_BYTES = 1 << 30
@@ -48,7 +49,7 @@ class Reader:
         elif set(opened.schema_arrow.names) != set(self.schema.names):
             odd = sorted(set(opened.schema_arrow.names) ^ set(self.schema.names))
             raise BadInput(
-                f"{file.relative} and {self.files[0].relative} differ in columns {odd[:5]}: one dataset, one set of columns"
+                f"{file.relative} and {self.files[0].relative} differ in columns {odd[:5]}: one dataset has one set"
             )
         return opened.metadata
 
@@ -57,7 +58,7 @@ class Reader:
             pq = require("pyarrow.parquet", "data")
             file = self.files[number]
             with readable(file, "parquet file"):
-                handle = file.path if "file" in _protocols(file) else file.fs.open(file.path, "rb")
+                handle = file.path if "file" in file.protocols() else file.fs.open(file.path, "rb")
                 self._open[number] = pq.ParquetFile(handle, page_checksum_verification=True)
         return self._open[number]
 
@@ -80,20 +81,15 @@ class Reader:
             self._cache.popitem(last=False)
         return table
 
-    def column(self, name: str) -> Any:
-        """One column of all files, group after group, past the cache."""
+    def column(self, name: str, groups: Sequence[int]) -> Any:
+        """One column of some row groups, past the cache."""
         pa = require("pyarrow", "data")
         parts: list[Any] = []
-        for file, place in self.groups:
+        for file, place in (self.groups[group] for group in groups):
             with readable(self.files[file], "parquet file"):
                 table = self._file(file).read_row_group(place, columns=[name], use_threads=False)
             parts += arrow.nested(table, name).chunks
-        return pa.chunked_array(parts) if parts else pa.chunked_array([], type=self.schema.field(name).type)
-
-
-def _protocols(file: Location) -> tuple[str, ...]:
-    protocol = file.fs.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+        return pa.chunked_array(parts) if parts else arrow.nested(self.schema.empty_table(), name)
 
 
 class ParquetRows:
@@ -124,7 +120,7 @@ class ParquetRows:
         counts = np.zeros(len(reader.files), dtype=np.int64)
         for (file, _), size in zip(reader.groups, np.diff(reader.starts)):
             counts[file] += size
-        parts = [numbered(file.relative, int(count)) for file, count in zip(reader.files, counts)]
+        parts = [named_rows(file.relative, np.arange(count)) for file, count in zip(reader.files, counts)]
         ids = np.concatenate(parts)
         return ids if self._positions is None else ids[self._positions]
 
@@ -135,8 +131,14 @@ class ParquetRows:
         first = name.partition(".")[0]
         if first not in self.names():
             raise UnknownName("column", name, self.names())
-        values = arrow.plain(arrow.column_values(self._reader.column(name)))
-        return values if self._positions is None else values[self._positions]
+        starts, places = self._reader.starts, self._positions
+        if places is None:
+            return arrow.plain(arrow.column_values(self._reader.column(name, range(len(starts) - 1))))
+        group = np.searchsorted(starts, places, side="right") - 1
+        needed, number = np.unique(group, return_inverse=True)
+        values = arrow.plain(arrow.column_values(self._reader.column(name, needed.tolist())))
+        begins = np.concatenate([[0], np.cumsum(np.diff(starts)[needed])])
+        return values[begins[number] + places - starts[group]]
 
     def rows(self, positions: np.ndarray, columns: Sequence[str] | None = None) -> dict[str, Any]:
         return arrow.table_columns(self.table(positions, columns))
@@ -178,14 +180,6 @@ class ParquetRows:
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         text = "\n".join(file.identity(verify=verify) for file in self._reader.files)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def numbered(name: str, count: int) -> np.ndarray:
-    """name:0 .. name:count-1, unicode."""
-    if count == 0:
-        return np.zeros(0, dtype="U1")
-    width = len(name) + 1 + len(str(count - 1))  # numpy would reserve 21 characters for the number
-    return np.char.add(f"{name}:", np.arange(count).astype(np.str_)).astype(f"U{width}")

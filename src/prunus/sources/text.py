@@ -1,41 +1,24 @@
 """Token windows of a text file: the rows that language models are calibrated and measured on.
 
-A window is `length` consecutive tokens; windows do not overlap unless `stride` says so; the tail that does not fill one is left out,
-so there is no padding. What was done is a document of hashes, which goes with every number made from it.
+A window is `length` consecutive tokens; windows do not overlap unless `stride` says so; the tail that does not fill
+one is left out, so there is no padding. What was done is a record of hashes, which goes with every number made from it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from prunus.core.errors import BadInput
-from prunus.prunables.backings import array_digest
+from prunus.prunables.arrays import array_digest
 from prunus.prunables.dataset import Dataset
 from prunus.prunables.roles import Role
 from prunus.sources.held import FileArrays
-from prunus.sources.location import Location, locate, readable
-
-
-class Windows(FileArrays):
-    """input_ids and labels, `[n, length]`; the id is file:window."""
-
-    def __init__(self, columns: dict[str, Any], source: Location | str, name: str, numbers: np.ndarray, record: dict[str, Any]) -> None:
-        super().__init__(columns, source, name)
-        self._numbers, self.record = numbers, record
-
-    def default_ids(self) -> np.ndarray:
-        return np.array([f"{self._name}:{number}" for number in self._numbers.tolist()], dtype=np.str_)
-
-    def select(self, positions: np.ndarray) -> Windows:
-        kept = {name: values[positions] for name, values in self._columns.items()}
-        return Windows(kept, self._source, self._name, self._numbers[positions], self.record)
-
-    def digest(self, *, verify: bool) -> str:
-        return json.dumps(self.record, sort_keys=True)
+from prunus.sources.location import locate, readable
 
 
 def open_text(
@@ -50,7 +33,7 @@ def open_text(
     limit: int | None = None,
     name: str = "",
 ) -> Dataset:
-    """Windows of tokens. Batches are (ids, {"input_ids", "labels"}); labels equal input_ids, as transformers shift them themselves.
+    """Windows of tokens. Batches are dicts of ids, input_ids and labels; labels equal input_ids (transformers shift).
 
     Args:
         spec: a path or fsspec URL of a UTF-8 text file, tokenised whole, without special tokens.
@@ -68,7 +51,9 @@ def open_text(
     """
     stride = length if stride is None else stride
     if length < 2 or stride < 1 or skip < 0 or (limit is not None and limit < 1):
-        raise BadInput(f"length must be 2 or more, stride 1 or more, skip 0 or more: {length=}, {stride=}, {skip=}, {limit=}")
+        raise BadInput(
+            f"length must be 2 or more, stride 1 or more, skip 0 or more: {length=}, {stride=}, {skip=}, {limit=}"
+        )
     file = locate(spec)
     with readable(file, "UTF-8 text file"):
         text = file.read().decode("utf-8")
@@ -76,7 +61,9 @@ def open_text(
     chosen = ids[skip : None if tokens is None else skip + tokens]
     count = (len(chosen) - length) // stride + 1
     if count < 1:
-        raise BadInput(f"{file.relative} has {len(ids)} tokens, {len(chosen)} of them chosen: less than one window of {length}")
+        raise BadInput(
+            f"{file.relative} has {len(ids)} tokens, {len(chosen)} of them chosen: less than one window of {length}"
+        )
     count = count if limit is None else min(count, limit)
     places = np.arange(count)[:, None] * stride + np.arange(length)[None, :]
     windows = chosen[places]
@@ -92,7 +79,7 @@ def open_text(
         "windows": count,
     }
     columns = {"input_ids": windows, "labels": windows.copy()}
-    backing = Windows(columns, file, file.relative, np.arange(count), record)
+    backing = FileArrays(columns, file, file.relative, record=record)
     return Dataset(backing, role=role, name=name or file.relative)
 
 
@@ -111,7 +98,8 @@ def token_ids(tokenizer: Any, text: str) -> np.ndarray:
     elif hasattr(tokenizer, "get_vocab") and hasattr(tokenizer, "to_str"):
         found = tokenizer.encode(text, add_special_tokens=False).ids
     elif callable(tokenizer):
-        found = tokenizer(text, add_special_tokens=False)["input_ids"]
+        called: Any = tokenizer(text, add_special_tokens=False)
+        found = called["input_ids"]
     else:
         raise BadInput(f"{type(tokenizer).__name__} is no tokenizer: it can be neither called nor asked to encode")
     return np.asarray(found, dtype=np.int64)
@@ -127,3 +115,17 @@ def tokenizer_digest(tokenizer: Any) -> str:
     else:
         text = f"{type(inner).__module__}.{type(inner).__qualname__}"
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+
+
+class ByteTokenizer:
+    """UTF-8 bytes as tokens: 256 of them, no file, for small models trained from scratch."""
+
+    vocab_size = 256
+
+    def __call__(self, text: str, add_special_tokens: bool = False) -> dict[str, list[int]]:
+        """input_ids of a text; there are no special tokens to add."""
+        return {"input_ids": list(text.encode("utf-8"))}
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text again; incomplete characters become replacement marks."""
+        return bytes(int(token) for token in ids).decode("utf-8", "replace")

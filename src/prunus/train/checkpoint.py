@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from prunus.core.errors import CorruptFile, FingerprintMismatch, SchemaTooNew
 from prunus.core.files import write_bytes
+from prunus.train.masks import Masks
 
 SCHEMA = 1
 
@@ -39,13 +40,22 @@ class State:
 
 
 def save_checkpoint(
-    path: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, *, settings: str, dynamic: Any
+    path: str | Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    *,
+    settings: str,
+    dynamic: Any = None,
+    masks: Masks | None = None,
 ) -> None:
     """Write everything a killed run needs, atomically."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     packed, layout = _packed(optimizer.state_dict()["state"], "optimizer")
     tensors |= packed
     tensors["rng"] = torch.get_rng_state()
+    if masks is not None:
+        tensors |= {f"mask.{name}": mask for name, mask in masks.named.items()}
     header: dict[str, Any] = {
         "schema": SCHEMA, "settings": settings, "step": state.step, "epoch": state.epoch, "offset": state.offset,
         "rows": state.rows, "optimizer": layout,
@@ -61,7 +71,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, settings: str, dynamic: Any
+    path: str | Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    settings: str,
+    dynamic: Any = None,
+    masks: Masks | None = None,
 ) -> State:
     """Restore what `save_checkpoint` wrote, in place, torch's generator included.
 
@@ -89,6 +105,8 @@ def load_checkpoint(
     if dynamic is not None:
         dynamic.load_state_dict(_unpacked(header["dynamic"], tensors, "dynamic", arrays=True))
     torch.set_rng_state(tensors["rng"])
+    if masks is not None:
+        masks.update({name[5:]: mask for name, mask in tensors.items() if name.startswith("mask.")})
     plan = None
     if "plan" in header:
         found = _unpacked(header["plan"], tensors, "plan", arrays=True)

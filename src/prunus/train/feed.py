@@ -16,8 +16,8 @@ from prunus.core.rng import uniform
 class Feed:
     """Any training data as epochs of batches.
 
-    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids`, `take(ids)` and
-    `batches(batch, seed=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches,
+    Understood: a tuple of arrays `(x, y)` or `(ids, x, y)`; anything with `ids` and
+    `batches(batch, ids=)`; a map-style torch dataset (its `ids` attribute, else 0..n-1); an iterable of ready batches,
     such as a DataLoader.
 
     Args:
@@ -28,26 +28,30 @@ class Feed:
     def __init__(self, data: Any, batch: int) -> None:
         if batch < 1:
             raise BadInput(f"batch must be 1 or more, not {batch}")
-        self._data, self._batch = data, batch
+        self._data, self.batch = data, batch
         self._arrays = _as_arrays(data)
         self._ready = self._arrays is None and not hasattr(data, "__getitem__") and not hasattr(data, "batches")
-        self._batched = self._arrays is None and not self._ready and hasattr(data, "batches") and hasattr(data, "take")
+        self._batched = self._arrays is None and not self._ready and hasattr(data, "batches")
         if isinstance(data, list):
             self._ready = True
-        self.ids = None if self._ready else self._find_ids()
-        if self.ids is not None and len(self.ids) == 0:
+        self._ids = np.zeros(0, np.int64) if self._ready else self._find_ids()
+        if not self._ready and len(self._ids) == 0:
             raise BadInput("there are no rows to train on")
+
+    @property
+    def ids(self) -> np.ndarray | None:
+        """Ids of all rows, or None for ready batches."""
+        return None if self._ready else self._ids
 
     def __len__(self) -> int:
         """Batches in an epoch over all rows."""
         if self._ready:
             return len(self._data)
-        assert self.ids is not None
-        return -(-len(self.ids) // self._batch)
+        return -(-len(self._ids) // self.batch)
 
     def length(self, ids: np.ndarray | None) -> int:
         """Batches in an epoch over these rows."""
-        return len(self) if ids is None else -(-len(ids) // self._batch)
+        return len(self) if ids is None else -(-len(ids) // self.batch)
 
     def epoch(self, seed: int, epoch: int, ids: np.ndarray | None = None, skip: int = 0) -> Iterator[Any]:
         """Batches of one epoch: `(ids, x, y)`, or what the data give.
@@ -65,36 +69,36 @@ class Feed:
             if ids is not None:
                 raise BadInput("ready-made batches can't follow a plan of rows; give the dataset instead of a loader")
             yield from _skipped(self._data, skip)
-        elif self._batched:
-            part = self._data if ids is None else self._data.take(ids)
-            order_seed = int(uniform(seed, f"order/{epoch}", np.zeros(1, np.int64))[0] * 2**31)
-            yield from _skipped(part.batches(self._batch, seed=order_seed), skip)
         else:
             yield from self._gathered(seed, epoch, ids, skip)
 
     def _gathered(self, seed: int, epoch: int, ids: np.ndarray | None, skip: int) -> Iterator[Any]:
-        rows = np.arange(len(self.ids)) if ids is None else self._positions(ids)
-        chosen = self.ids[rows]
+        rows = np.arange(len(self._ids)) if ids is None else self._positions(ids)
+        chosen = self._ids[rows]
         order = rows[np.lexsort((chosen, uniform(seed, f"order/{epoch}", chosen)))]
-        for start in range(skip * self._batch, len(order), self._batch):
-            yield self._fetch(order[start : start + self._batch])
+        order = order[skip * self.batch :]
+        if self._batched:
+            yield from self._data.batches(self.batch, ids=self._ids[order])
+            return
+        for start in range(0, len(order), self.batch):
+            yield self._fetch(order[start : start + self.batch])
 
     def _fetch(self, rows: np.ndarray) -> Any:
         if self._arrays is not None:
             _, x, y = self._arrays
             index = torch.from_numpy(rows)
-            return self.ids[rows], x[index], y[index]
+            return self._ids[rows], x[index], y[index]
         items = [self._data[int(row)] for row in rows]
         batch = torch.utils.data.default_collate(items)
         if isinstance(batch, Mapping):
-            return {"ids": self.ids[rows], **batch}
-        return (self.ids[rows], *batch) if len(batch) == 2 else batch
+            return {"ids": self._ids[rows], **batch}
+        return (self._ids[rows], *batch) if len(batch) == 2 else batch
 
     def _positions(self, ids: np.ndarray) -> np.ndarray:
-        order = np.argsort(self.ids, kind="stable")
-        at = np.searchsorted(self.ids, ids, sorter=order)
+        order = np.argsort(self._ids, kind="stable")
+        at = np.searchsorted(self._ids, ids, sorter=order)
         rows = order[np.minimum(at, len(order) - 1)]
-        missing = np.asarray(ids)[self.ids[rows] != ids]
+        missing = np.asarray(ids)[self._ids[rows] != ids]
         if missing.size:
             raise IdMismatch(f"{missing.size} ids are not in the data, such as {missing[:3].tolist()}")
         return rows

@@ -6,51 +6,24 @@ It never invents a recipe: every choice is an argument, and what ran is in the h
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunus.core.errors import BadInput, IdMismatch, NonFinite, SplitError
-from prunus.core.rng import torch_rng
-from prunus.train.checkpoint import State, load_checkpoint, save_checkpoint
+from prunus.core.errors import BadInput, SplitError
+from prunus.core.rng import torch_fork
+from prunus.train.engine import Augment, History, Length, RowWeights, Run, Saver
 from prunus.train.feed import Feed
 from prunus.train.masks import Masks
-from prunus.train.optim import Curve, Optimizer, Schedule, curve, make_optimizer
+from prunus.train.optim import Optimizer, Schedule, curve, make_optimizer
 from prunus.train.progress import Bar
-from prunus.train.step import LossFn, Step, StepFn, infer_step, to_device, xy_step
+from prunus.train.step import LossFn, StepFn
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
-@dataclass
-class History:
-    """What a training run did.
-
-    Attributes:
-        rows: one dict per epoch: epoch, step, loss, lr, samples, seconds, cpu_seconds.
-        steps: optimizer steps done, counted from step 0 of the schedule.
-        samples: rows presented.
-        snapshots: step -> state dict, for the steps asked for.
-    """
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    steps: int = 0
-    samples: int = 0
-    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor time of this process, all threads."""
-        return sum(row["cpu_seconds"] for row in self.rows)
+__all__ = ["History", "fit"]
 
 
 def fit(
@@ -123,276 +96,35 @@ def fit(
         NonFinite: the loss left the finite numbers; names the step and the rows.
         SplitError: the data are a test split.
     """
-    if (epochs is None) == (steps is None):
-        raise BadInput(f"give exactly one of epochs and steps (got epochs={epochs}, steps={steps})")
-    if getattr(data, "role", None) == "test":
-        raise SplitError("these rows have the role 'test' and can't be trained on; use the fit rows")
-    if events is not None and masks is None:
-        masks = Masks(model, {})
-    device = torch.device(device)
-    model.to(device=device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    _check(data, epochs, steps)
+    masks = Masks(model, {}) if masks is None and events is not None else masks
+    model.to(device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     engine = make_optimizer(
         model, optimizer, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
     )  # fmt: skip
     feed = Feed(data, batch)
-    order = seed if order_seed is None else order_seed
-    run = _Run(
+    run = Run(
         model, engine, feed, step, loss_fn, teacher, distill, temperature, augment, clip, dynamic, events, on_event,
-        record, masks, device, channels_last, seed, order, _Length(epochs, steps, start), curve(schedule), warmup,
-        _Weights(weights, feed.ids), frozenset(snapshots),
+        record, masks, torch.device(device), channels_last, seed, seed if order_seed is None else order_seed,
+        Length(epochs, steps, start), curve(schedule), warmup, RowWeights(weights, feed.ids), frozenset(snapshots),
     )  # fmt: skip
-    settings = _digest(
-        seed=seed, order=order, epochs=epochs, steps=steps, start=start, lr=lr, batch=batch, momentum=momentum,
-        weight_decay=weight_decay, warmup=warmup, schedule=str(schedule) if isinstance(schedule, str) else "function",
-    )  # fmt: skip
-    saver = _Saver(checkpoint, save_every, settings)
-    if masks is not None:
-        masks.attach(engine)
     try:
-        with torch.random.fork_rng(devices=[]), Bar(progress, "fit") as bar:  # dropout draws from torch's own generator
-            torch.manual_seed(torch_rng(seed, "fit").initial_seed())
-            return run.loop(saver, bar)
+        with torch_fork(seed, "fit"), Bar(progress, "fit") as bar:
+            if masks is not None:
+                masks.attach(engine)
+            return run.loop(Saver(checkpoint, save_every), bar)
     finally:
         if masks is not None:
             masks.detach()
         model.eval()
 
 
-@dataclass
-class _Length:
-    """Progress in [0, 1], whatever the length of each epoch."""
-
-    epochs: int | None
-    steps: int | None
-    start: int
-
-    def done(self, state: State) -> bool:
-        return state.step >= self.steps if self.steps is not None else state.epoch >= (self.epochs or 0)
-
-    def progress(self, state: State, length: int) -> float:
-        if self.steps is not None:
-            return state.step / max(self.steps, 1)
-        return (state.epoch + state.offset / max(length, 1)) / max(self.epochs or 1, 1)
-
-    def total(self, length: int) -> int:
-        return self.steps if self.steps is not None else (self.epochs or 0) * length
-
-
-class _Weights:
-    """Loss weights looked up by id, a whole batch at once."""
-
-    def __init__(self, weights: Mapping[Any, float] | np.ndarray | None, ids: np.ndarray | None) -> None:
-        self.ids: np.ndarray | None = None
-        if weights is None:
-            return
-        if isinstance(weights, Mapping):
-            keys, values = np.array(list(weights)), np.fromiter(weights.values(), np.float64, len(weights))
-        elif ids is None or len(weights) != len(ids):
-            raise BadInput(f"{len(weights)} weights for {0 if ids is None else len(ids)} rows")
-        else:
-            keys, values = ids, np.asarray(weights, np.float64)
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise NonFinite("loss weights must be finite and not negative")
-        order = np.argsort(keys)
-        self.ids, self.values = keys[order], values[order]
-
-    def of(self, ids: np.ndarray | None) -> np.ndarray | None:
-        if self.ids is None:
-            return None
-        if ids is None:
-            raise BadInput("weights go by id, but the batches carry no ids")
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        if (self.ids[at] != ids).any():
-            raise IdMismatch(f"rows without a weight: {np.asarray(ids)[self.ids[at] != ids][:3].tolist()}")
-        return self.values[at]
-
-
-@dataclass
-class _Saver:
-    path: str | Path | None
-    every: int | None
-    settings: str
-
-    def resume(self, run: _Run) -> State:
-        if self.path is None or not Path(self.path).exists():
-            return State()
-        return load_checkpoint(self.path, run.model, run.engine, settings=self.settings, dynamic=run.dynamic)
-
-    def maybe(self, run: _Run, state: State, *, border: bool) -> None:
-        due = border if self.every is None else state.step % self.every == 0
-        if self.path is not None and due:
-            save_checkpoint(self.path, run.model, run.engine, state, settings=self.settings, dynamic=run.dynamic)
-
-
-@dataclass
-class _Run:
-    """The parts of one call of `fit`."""
-
-    model: nn.Module
-    engine: torch.optim.Optimizer
-    feed: Feed
-    step: StepFn | None
-    loss_fn: LossFn | None
-    teacher: nn.Module | None
-    distill: float
-    temperature: float
-    augment: Augment | None
-    clip: float | None
-    dynamic: Any
-    events: Any
-    on_event: Callable[[Any, nn.Module], Mapping[str, Tensor] | None] | None
-    record: Any
-    masks: Masks | None
-    device: torch.device
-    channels_last: bool
-    seed: int
-    order: int
-    length: _Length
-    curve: Curve
-    warmup: int
-    weights: _Weights
-    snapshots: frozenset[int]
-
-    def loop(self, saver: _Saver, bar: Bar) -> History:
-        """Epochs until the length is reached."""
-        base = [group["lr"] for group in self.engine.param_groups]
-        state = saver.resume(self)
-        history = History(list(state.rows), state.step)
-        if state.step == 0 and self.length.start:
-            self._jump(state)
-        while not self.length.done(state):
-            self.model.train()
-            self._epoch(state, history, base, saver, bar)
-        for group, rate in zip(self.engine.param_groups, base):
-            group["lr"] = rate
-        history.steps = state.step
-        history.samples = int(sum(row["samples"] for row in history.rows))
-        if state.step in self.snapshots:
-            history.snapshots[state.step] = _copied(self.model)
-        return history
-
-    def _jump(self, state: State) -> None:
-        """Stand where a run that began at step 0 would stand at `start`."""
-        state.step = self.length.start
-        state.epoch, state.offset = divmod(state.step, len(self.feed))
-
-    def _epoch(self, state: State, history: History, base: list[float], saver: _Saver, bar: Bar) -> None:
-        if state.plan is None and self.dynamic is not None:
-            plan = self.dynamic.epoch(state.epoch)
-            state.plan = (np.asarray(plan.ids), None if plan.weights is None else np.asarray(plan.weights))
-        ids = None if state.plan is None else state.plan[0]
-        row_weights = _Weights(state.plan[1], ids) if state.plan is not None and ids is not None else self.weights
-        length = self.feed.length(ids)
-        wall, cpu, samples = time.perf_counter(), time.process_time(), 0
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        rate = 0.0
-        for batch in self.feed.epoch(self.order, state.epoch, ids, state.offset):
-            if self.length.done(state):
-                break
-            if state.step in self.snapshots:
-                history.snapshots[state.step] = _copied(self.model)
-            rate = self._rate(state, length, base)
-            loss = self._step(batch, state, row_weights)
-            total += loss.sum()
-            samples += len(loss)
-            state.step, state.offset = state.step + 1, state.offset + 1
-            bar.update(state.step, self.length.total(length), rate)
-            if saver.every is not None and state.offset < length:
-                saver.maybe(self, state, border=False)
-        mean = float(total) / max(samples, 1)
-        history.rows.append({
-            "epoch": state.epoch, "step": state.step, "loss": mean, "lr": rate, "samples": samples,
-            "seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu,
-        })  # fmt: skip
-        if state.offset >= length:
-            state.epoch, state.offset, state.plan = state.epoch + 1, 0, None
-        if self.record is not None:
-            self.record.end_epoch()
-        state.rows = history.rows
-        saver.maybe(self, state, border=True)
-
-    def _rate(self, state: State, length: int, base: list[float]) -> float:
-        factor = self.curve(self.length.progress(state, length))
-        if state.step < self.warmup:
-            factor *= (state.step + 1) / self.warmup
-        for group, rate in zip(self.engine.param_groups, base):
-            group["lr"] = rate * factor
-        return base[0] * factor
-
-    def _step(self, batch: Any, state: State, row_weights: _Weights) -> Tensor:
-        """Forward, backward, events, optimizer step. Returns the detached loss of each row."""
-        batch = self._prepared(to_device(batch, self.device), state.step)
-        result = self._forward(self.model, batch)
-        loss = result.loss if self.teacher is None else self._distilled(result, batch)
-        if loss is None:
-            raise BadInput("the step has no loss: give labels, loss_fn, step or teacher")
-        seen = loss.detach()
-        if not bool(torch.isfinite(seen).all()):
-            bad = (~torch.isfinite(seen)).nonzero().flatten().cpu().numpy()
-            rows = (bad if result.ids is None else result.ids[bad])[:5].tolist()
-            raise NonFinite(f"the loss is not finite at step {state.step}, rows {rows}; lower lr or set clip")
-        factors = row_weights.of(result.ids)
-        if factors is not None:
-            loss = loss * torch.as_tensor(factors, dtype=loss.dtype, device=loss.device)
-        self.engine.zero_grad(set_to_none=True)
-        loss.mean().backward()
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self._fire(state)
-        self.engine.step()
-        if self.dynamic is not None:
-            self.dynamic.seen(result.ids, seen.cpu().numpy())
-        if self.record is not None:
-            self.record.batch(result.ids, logits=result.logits, labels=result.labels, loss=seen)
-        return seen
-
-    def _fire(self, state: State) -> None:
-        if self.events is None or self.on_event is None:
-            return
-        event = self.events.at(state.step, self.length.total(len(self.feed)))
-        found = None if event is None else self.on_event(event, self.model)
-        if found is not None and self.masks is not None:
-            self.masks.update(found)
-
-    def _prepared(self, batch: Any, step: int) -> Any:
-        if isinstance(batch, Mapping) or not isinstance(batch[-2], Tensor):
-            return batch
-        x = batch[-2]
-        if self.augment is not None:
-            x = self.augment(x, torch_rng(self.seed, f"augment/{step}"))
-        if self.channels_last and x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return (*batch[:-2], x, batch[-1])
-
-    def _forward(self, model: nn.Module, batch: Any) -> Step:
-        if self.step is None:
-            self.step = infer_step(batch)
-        if self.loss_fn is not None:
-            return xy_step(model, batch, loss_fn=self.loss_fn)
-        return self.step(model, batch)
-
-    def _distilled(self, result: Step, batch: Any) -> Tensor:
-        assert self.teacher is not None
-        if result.logits is None:
-            raise BadInput("distillation needs logits, which this step does not give")
-        self.teacher.eval()
-        with torch.no_grad():
-            target = self._forward(self.teacher, batch).logits
-        if target is None or target.shape != result.logits.shape:
-            given = None if target is None else list(target.shape)
-            raise BadInput(
-                f"the teacher gives logits {given}, the student {list(result.logits.shape)}: they must agree"
-            )
-        heat = self.temperature
-        p, q = F.log_softmax(target.float() / heat, -1), F.log_softmax(result.logits.float() / heat, -1)
-        divergence = F.kl_div(q, p, reduction="none", log_target=True).sum(-1)
-        soft = heat**2 * (divergence.flatten(1).mean(1) if divergence.dim() > 1 else divergence)
-        return soft if result.loss is None else (1 - self.distill) * result.loss + self.distill * soft
-
-
-def _copied(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _digest(**settings: Any) -> str:
-    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+def _check(data: Any, epochs: int | None, steps: int | None) -> None:
+    if (epochs is None) == (steps is None):
+        raise BadInput(f"give exactly one of epochs and steps (got epochs={epochs}, steps={steps})")
+    if min(epochs or 0, steps or 0) < 0:
+        raise BadInput(f"epochs and steps can't be negative (got epochs={epochs}, steps={steps})")
+    if getattr(data, "role", None) == "test":
+        raise SplitError("these rows have the role 'test' and can't be trained on; use the fit rows")

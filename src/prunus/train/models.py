@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunus.core.rng import torch_fork
+
 
 class _Block(nn.Module):
     """Two 3x3 convolutions with an option-A shortcut: stride-2 subsampling, zeros on both sides of the channel axis."""
@@ -128,9 +130,10 @@ class TinyViT(nn.Module):
         ratio: int = 2, classes: int = 10,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.num_patches = (size // patch) ** 2
         self.patch_embed = nn.Conv2d(channels, dim, patch, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.randn(1, (size // patch) ** 2 + 1, dim) * 0.02)
+        self.pos_embed = nn.Parameter(torch.randn(1, self.num_patches + 1, dim) * 0.02)
         self.blocks = nn.ModuleList([_Encoder(dim, heads, ratio) for _ in range(depth)])
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, classes)
 
@@ -158,8 +161,7 @@ def resnet8(width: int = 16, classes: int = 10) -> CifarResNet:
 
 def seeded(factory: Callable[..., nn.Module], seed: int, *args: int, **options: int) -> nn.Module:
     """A network with weights drawn from `seed`; torch's own generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_fork(seed, "weights"):
         return factory(*args, **options)
 
 

@@ -105,17 +105,18 @@ def transformers_step(model: nn.Module, batch: Mapping[str, Any]) -> Step:
     """
     inputs = {name: value for name, value in batch.items() if name not in ("ids", "labels")}
     config = getattr(model, "config", None)
-    kind = str(getattr(model, "loss_type", "") or "")
+    seq2seq = bool(getattr(config, "is_encoder_decoder", False))
+    causal = not seq2seq and hasattr(model, "can_generate") and bool(model.can_generate())  # type: ignore[operator]
     labels = batch.get("labels")
-    if getattr(config, "is_encoder_decoder", False) and labels is not None:
+    if seq2seq and labels is not None:
         inputs["labels"] = labels  # the decoder's input is made from them
-    elif kind == "ForCausalLM" and hasattr(config, "use_cache"):
+    elif causal and hasattr(config, "use_cache"):
         inputs.setdefault("use_cache", False)
     output = model(**inputs)
     logits = getattr(output, "logits", None)
     if logits is None:
         return Step(as_ids(batch.get("ids")), None, None, None, _pooled(output, batch.get("attention_mask")))
-    if kind == "ForCausalLM":
+    if causal:
         logits, labels = _shifted(logits, labels, batch)
     loss = None if labels is None else per_row_loss(logits, labels)
     return Step(as_ids(batch.get("ids")), logits, labels, loss)
@@ -126,10 +127,13 @@ def detection_step(model: nn.Module, batch: Batch) -> Step:
 
     Such models give losses only in training mode and only summed over the batch, so each image is passed alone, with
     normalisation and dropout in evaluation mode. Modes are restored. Their anchors are drawn from torch's generator:
-    `collect` seeds a fork of it.
+    `collect` seeds a fork of it. The embedding is the mean of the backbone's last feature map, where there is one.
     """
     ids, images, targets = (None, *batch) if len(batch) == 2 else batch
     modes = {module: module.training for module in model.modules()}
+    features: list[Tensor] = []
+    backbone = getattr(model, "backbone", None)
+    handle = backbone.register_forward_hook(_keep_last(features)) if isinstance(backbone, nn.Module) else None
     try:
         model.train()
         for module in modes:
@@ -137,9 +141,23 @@ def detection_step(model: nn.Module, batch: Batch) -> Step:
                 module.training = False
         losses = [torch.stack(list(model([image], [target]).values())).sum() for image, target in zip(images, targets)]
     finally:
+        if handle is not None:
+            handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return Step(as_ids(ids), None, None, torch.stack(losses))
+    whole = len(features) == len(losses)
+    return Step(as_ids(ids), None, None, torch.stack(losses), torch.cat(features) if whole and features else None)
+
+
+def _keep_last(features: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook that keeps the spatial mean of the last feature map of a backbone."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        last = list(output.values())[-1] if isinstance(output, Mapping) else output
+        if isinstance(last, Tensor) and last.dim() == 4:
+            features.append(last.mean((2, 3)))
+
+    return hook
 
 
 def infer_step(batch: Batch) -> StepFn:
@@ -164,6 +182,34 @@ def token_mask(batch: Batch) -> Tensor | None:
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
+def plain(batch: Batch) -> Batch:
+    """`(ids, dict)` as one dict with `ids`; other batches as they are."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Mapping):
+        return {"ids": batch[0], **batch[1]}
+    return batch
+
+
+def one_row(batch: Batch, row: int, rows: int) -> Batch:
+    """The batch with this row only."""
+    return _cut(batch, slice(row, row + 1), rows)
+
+
+def first_rows(batch: Batch, count: int, rows: int) -> Batch:
+    """The batch with its first `count` rows."""
+    return _cut(batch, slice(0, count), rows)
+
+
+def _cut(batch: Batch, part: slice, rows: int) -> Batch:
+    """Every tensor, array or list of `rows` entries is cut. A tuple is a container, a list of `rows` entries is rows."""
+    if isinstance(batch, Mapping):
+        return {name: _cut(value, part, rows) for name, value in batch.items()}
+    if isinstance(batch, (Tensor, np.ndarray)) and batch.shape[:1] == (rows,):
+        return batch[part]
+    if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) != rows):
+        return type(batch)(_cut(value, part, rows) for value in batch)
+    return batch[part] if isinstance(batch, list) else batch
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with every tensor on `device`; containers keep their kind."""
     if isinstance(batch, Tensor):
@@ -180,7 +226,7 @@ def _shifted(logits: Tensor, labels: Tensor | None, batch: Mapping[str, Any]) ->
     if labels is None:
         if "input_ids" not in batch:
             return logits, None
-        labels = batch["input_ids"]
+        labels = torch.as_tensor(batch["input_ids"])
         if batch.get("attention_mask") is not None:
             labels = labels.masked_fill(batch["attention_mask"] == 0, IGNORED)
     return logits[:, :-1], labels[:, 1:]

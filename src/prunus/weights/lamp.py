@@ -1,6 +1,7 @@
-"""LAMP: magnitude made comparable across layers: w^2 over the sum of squares that are not smaller in its layer (Lee et al. 2021).
+"""LAMP: magnitude made comparable across layers, w^2 over the squares not smaller (Lee et al. 2021).
 
-Removes: weights, with one global cut. The largest weight of every layer scores 1, so no layer is emptied before the others.
+Removes: weights, with one global cut. The largest weight of every layer scores 1, so no layer is emptied before the
+ others.
 Needs: the weights only.
 Cost: one sort of each layer.
 Departures: sums in float64. Own implementation from the paper's formula.

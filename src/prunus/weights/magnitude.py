@@ -1,10 +1,11 @@
-"""Magnitude: |w|, the baseline of every paper (LeCun et al. 1989 compare with it; Han et al. 2015 made it the standard).
+"""Magnitude: |w|, the baseline of every paper since LeCun et al. 1989, standard since Han et al. 2015.
 
 Removes: weights.
 Needs: the weights only.
 Cost: one pass over the weights.
-Departures: the cut keeps exact counts (the select room says how ties and released thresholds differ). Magnitudes of different layers
- compare only when layers have like scales: batch norms folded into convolutions, or layer scales, make a global cut meaningless.
+Departures: the cut keeps exact counts (the select room says how ties and released thresholds differ). Magnitudes of
+ different layers compare only when layers have like scales: batch norms folded into convolutions, or layer scales,
+ make a global cut meaningless.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def magnitude(layer: Any) -> Tensor:
 
 
 def full(weight: Tensor) -> Tensor:
-    """At least float32, outside of autograd: scores are compared on the CPU, where half precision is slow and coarse."""
+    """At least float32, outside of autograd: scores are compared on the CPU, where half precision is slow and
+    coarse."""
     weight = weight.detach()
     return weight if weight.element_size() >= 4 else weight.float()

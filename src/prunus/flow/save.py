@@ -1,0 +1,111 @@
+"""Save and load pruned models: safetensors, the plan, and what was got. No pickle, no code execution, state-dict keys as before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunus.core import files
+from prunus.core.edits import SetWeight
+from prunus.core.errors import BadInput, CorruptFile
+from prunus.core.plan import Plan
+
+WEIGHTS, APPLIED = "model.safetensors", "applied.json"
+
+
+def kept(plan: Plan) -> np.ndarray:
+    """The sorted ids that stay, over all groups of a plan over rows."""
+    if plan.unit != "rows":
+        raise BadInput(f"px.kept gives the ids of rows; this plan is over {plan.unit}: use plan.keep(group)")
+    return plan.keep()
+
+
+def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> Path:
+    """Write a pruned model so that `load` needs only its constructor.
+
+    Args:
+        model: after the plan was applied (and recovered).
+        plan: the plan, or all plans in the order they were applied (plans over rows are left out).
+        folder: gets `model.safetensors`, `applied.json` and one `plan-N/` for each plan.
+
+    Raises:
+        ResourceError: the disk is full or read-only; what existed stays.
+    """
+    folder = Path(folder)
+    plans = [one for one in ([plan] if isinstance(plan, Plan) else plan) if one.unit != "rows"]
+    for number, one in enumerate(plans):
+        one.save(folder / f"plan-{number}")
+    tensors, shared = _unique(model.state_dict())
+    files.write_tensors(folder / WEIGHTS, tensors)
+    parameters = sum(p.numel() for p in model.parameters())
+    got: dict[str, Any] = {"schema": 1, "plans": len(plans), "shared": shared, "got": {"params": float(parameters)}}
+    files.write_json(folder / APPLIED, got)
+    return folder
+
+
+def add_got(folder: Path, **facts: float) -> None:
+    """Add what was measured of the cut to `applied.json`."""
+    head = files.read_json(folder / APPLIED)
+    files.write_json(folder / APPLIED, {**head, "got": {**head["got"], **facts}})
+
+
+def _unique(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Every tensor once; the other names of shared ones."""
+    tensors: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for name in sorted(state):
+        tensor = state[name].detach()
+        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and place in first:
+            shared[name] = first[place]
+        else:
+            first[place] = name
+            tensors[name] = tensor.cpu().contiguous()
+    return tensors, shared
+
+
+def load(folder: str | Path, like: nn.Module) -> nn.Module:
+    """The saved model.
+
+    Args:
+        folder: what `save` wrote.
+        like: the dense model, as its constructor makes it (weights don't matter); it is left as it is.
+
+    Raises:
+        CorruptFile: the folder is not whole.
+        BadInput: `like` is another architecture.
+    """
+    folder = Path(folder)
+    if not (folder / APPLIED).exists():
+        raise CorruptFile(f"{folder} has no {APPLIED}: not a saved model, or its writing was interrupted")
+    head = files.read_json(folder / APPLIED)
+    model = like
+    for number in range(int(head["plans"])):
+        plan = Plan.load(folder / f"plan-{number}")
+        edits = tuple(edit for edit in plan.edits if not isinstance(edit, SetWeight))
+        model = replace(plan, fingerprint="", edits=edits).apply(model)
+    tensors = files.read_tensors(folder / WEIGHTS)
+    tensors |= {name: tensors[source] for name, source in head["shared"].items()}
+    _fill(model, tensors, folder)
+    return model.eval()
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    state = model.state_dict()
+    if missing := sorted(set(state) - set(tensors)) or sorted(set(tensors) - set(state)):
+        raise BadInput(f"{folder} and `like` differ: {missing[0]!r} is in one of them only; give the same architecture")
+    for name, tensor in tensors.items():
+        if state[name].shape != tensor.shape:
+            raise BadInput(
+                f"{name} is {tuple(tensor.shape)} in {folder}, {tuple(state[name].shape)} in `like` after its plans"
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)

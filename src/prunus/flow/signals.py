@@ -1,0 +1,137 @@
+"""Where signals come from: arrays (door 1), one pass of a model (door 2), a training run (door 3, `Fit`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunus.core.errors import BadInput, UnknownName
+from prunus.core.registry import Method
+from prunus.prunables.dataset import Dataset
+from prunus.prunables.model import ModelPrunable
+from prunus.prunables.roles import require_role
+from prunus.signals.catalogue import providers
+from prunus.signals.collect import collect
+from prunus.signals.dynamics import PROVIDES as RECORDED
+from prunus.signals.modules import ModuleSignals
+from prunus.signals.recorder import Recorder
+from prunus.signals.rowset import Signals
+from prunus.train.loop import fit
+from prunus.train.step import StepFn
+
+FROM = ("signals", "model", "fit", "step", "batch")
+GIVEN = frozenset({"weight", "bias", "labels", "ids"})  # held by the model or the data: nothing to measure
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Train to get signals: one recorded run for each seed, and one pass of each trained model where a signal needs it.
+
+    Attributes:
+        factory: makes a new model; called with no argument after its seed was set.
+        epochs, steps: length of each run; give one.
+        seeds: one run each; scores are averaged over the runs.
+        settings: everything else of `train.loop.fit` (lr, batch, schedule, augment, ...).
+        recorder: `el2n_epochs` and `window` of the Recorder.
+    """
+
+    factory: Callable[[], nn.Module]
+    epochs: int | None = None
+    steps: int | None = None
+    seeds: Sequence[int] = (0,)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    recorder: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def run(self, data: Dataset, need: Iterable[str], step: StepFn | None = None) -> list[Signals]:
+        """Signals of every run, rows in the order of the data."""
+        return [self._one(data, set(need), step, seed) for seed in self.seeds]
+
+    def _one(self, data: Dataset, need: set[str], step: StepFn | None, seed: int) -> Signals:
+        require_role(data, {"fit", "train"}, what="training for signals")
+        from prunus.core.rng import torch_fork
+
+        with torch_fork(seed, "weights"):
+            model = self.factory()
+        recorded = tuple(sorted(need & set(RECORDED)))
+        recorder = Recorder(data, recorded, **self.recorder) if recorded else None
+        length = {"epochs": self.epochs, "steps": self.steps}
+        fit(model, data, step=step, seed=seed, record=recorder, **length, **self.settings)
+        parts: list[Signals] = [recorder.signals()] if recorder is not None else []
+        if passed := need - set(RECORDED) - GIVEN:
+            rows = collect(model, data, passed, step=step).rows
+            assert rows is not None
+            parts.append(rows.align(data.ids))
+        if not parts:
+            raise BadInput("nothing was asked for: name the signals to record")
+        made = parts[0] if len(parts) == 1 else parts[0].merge(parts[1])
+        made.provenance = {**made.provenance, "seed": seed, "threads": torch.get_num_threads()}
+        return made
+
+
+def row_signals(
+    data: Dataset,
+    method: Method,
+    *,
+    signals: Signals | Sequence[Signals] | None = None,
+    model: nn.Module | None = None,
+    fit: Fit | None = None,
+    step: StepFn | None = None,
+    batch: int = 64,
+) -> list[Signals]:
+    """What a criterion over rows reads, by whichever door is open; several runs give several.
+
+    Raises:
+        BadInput: no door, or more than one, although the method needs signals.
+    """
+    need = set(method.needs) - GIVEN
+    doors = [name for name, given in (("signals", signals), ("model", model), ("fit", fit)) if given is not None]
+    if len(doors) > 1:
+        raise BadInput(f"signals come by one door; {' and '.join(doors)} were given")
+    if signals is not None:
+        return [signals] if isinstance(signals, Signals) else list(signals)
+    if not need:
+        return []
+    if fit is not None:
+        return fit.run(data, need, step)
+    if model is not None:
+        if recorded := sorted(need & set(RECORDED)):
+            raise BadInput(
+                f"{method.id} needs {', '.join(recorded)}, which only a training run shows: pass fit=px.Fit(...), "
+                "or record them in your own loop with px.Recorder"
+            )
+        rows = collect(model, data, need, step=step, batch=batch).rows
+        assert rows is not None
+        return [rows]
+    raise BadInput(
+        f"{method.id} needs {', '.join(sorted(need))}: pass signals= (px.Signals of arrays you have), "
+        "model= (one pass), or fit=px.Fit(...) (a training run)"
+    )
+
+
+def module_signals(
+    prunable: ModelPrunable, need: set[str], *, data: Any = None, step: StepFn | None = None, what: str = ""
+) -> ModuleSignals | None:
+    """One calibration pass for everything that criteria and compensators read; None when they read weights only.
+
+    Args:
+        prunable: the model.
+        need: names of signals.
+        data: rows of role fit or val.
+        step: adapter of a batch; the prunable's own by default.
+        what: who asks, for messages.
+    """
+    wanted = need - GIVEN
+    if not wanted:
+        return None
+    known = providers()
+    if unknown := [name for name in wanted if name not in known]:
+        raise UnknownName("signal", unknown[0], known)
+    if data is None:
+        raise BadInput(f"{what} needs {', '.join(sorted(wanted))}: pass data= (calibration rows of role fit)")
+    found = collect(prunable.model, data, sorted(wanted), step=step or prunable.step).modules
+    assert found is not None
+    return found

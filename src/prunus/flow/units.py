@@ -1,0 +1,70 @@
+"""Which planner makes plans over which unit of a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from prunus.core.budget import Budget
+from prunus.core.errors import UnknownName
+from prunus.core.plan import Plan
+from prunus.core.registry import Method
+from prunus.flow.channels import plan_channels
+from prunus.flow.layers import plan_layers
+from prunus.flow.weights import plan_weights
+from prunus.prunables.example import example_of
+from prunus.prunables.model import ModelPrunable
+from prunus.prunables.stream import TokenStream
+
+Settings = dict[str, Any]
+
+
+def model_of(target: Any, settings: Settings) -> ModelPrunable:
+    """The ModelPrunable of a model; its example input comes from `example=`, or from the first rows of `data=`."""
+    example = settings.pop("example", None)
+    if isinstance(target, ModelPrunable):
+        return target
+    if example is None and settings.get("data") is not None:
+        example = example_of(settings["data"], target)
+    return ModelPrunable(target, example, step=settings.get("step"))
+
+
+def _known(planner: Callable[..., Plan], settings: Settings, found: Method) -> None:
+    """Refuse a setting that neither the planner nor the method has."""
+    own = [name for name, p in inspect.signature(planner).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in settings:
+        if name not in own:
+            raise UnknownName(f"setting of {found.id}", name, [*own, *found.keywords])
+
+
+def _channels(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    prunable = model_of(target, settings)
+    _known(plan_channels, settings, found)
+    return plan_channels(prunable, found.id, budget, options=options, **settings)
+
+
+def _weights(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    prunable = model_of(target, settings)
+    _known(plan_weights, settings, found)
+    return plan_weights(prunable, found, budget, options=options, **settings)
+
+
+def _layers(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    prunable = model_of(target, settings)
+    _known(plan_layers, settings, found)
+    return plan_layers(prunable, found, budget, options=options, **settings)
+
+
+def _tokens(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    stream = target if isinstance(target, TokenStream) else TokenStream(target)
+    _known(stream.plan, settings, found)
+    return stream.plan(found.id, budget, **settings, **options)
+
+
+PLANNERS: dict[str, Callable[[Any, Method, Budget, Settings, Settings], Plan]] = {
+    "channels": _channels,
+    "weights": _weights,
+    "layers": _layers,
+    "tokens": _tokens,
+}

@@ -1,0 +1,267 @@
+"""The tables of a recipe: their keys, types and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from prunus.core import files
+from prunus.core.budget import Budget
+from prunus.core.prunable import UNITS
+
+NAMED = ("data", "model", "train", "signals", "recover", "measure")
+SCHEMES = ("datasets", "gguf", "package", "prunus", "sklearn", "timm", "torchvision", "transformers")
+SIMPLE_RULES = {
+    "rows": ("random", "random_balanced", "rs2"),
+    "weights": ("random", "magnitude"),
+    "channels": ("random", {"name": "l1", "compensate": "joint_ls"}),
+    "layers": ("random", "block_influence"),
+    "tokens": ("random", "grid"),
+}
+Value = bool | int | float | str | list[bool | int | float | str]
+
+
+class Table(BaseModel):
+    """A table of a recipe; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _as_choice(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and "options" not in value:
+        return {"name": value.get("name"), "options": {k: v for k, v in value.items() if k != "name"}}
+    return value
+
+
+class Choice(Table):
+    """A method and its options: `"ccs"` or `{ name = "ccs", hard_cut = 0.3 }`."""
+
+    name: str
+    options: dict[str, Value] = {}
+
+    @property
+    def label(self) -> str:
+        """`ccs`, or `ccs(hard_cut=0.3)`."""
+        inside = ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return f"{self.name}({inside})" if inside else self.name
+
+
+OneChoice = Annotated[Choice, BeforeValidator(_as_choice)]
+Choices = Annotated[tuple[OneChoice, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Budgets = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class RunTable(Table):
+    """`[run]`: name, seeds, and what the machine may be asked for (the last three do not change the numbers)."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list), Field(min_length=1)] = (0,)
+    jobs: Annotated[int, Field(ge=0, le=256)] = 2
+    max_hours: Annotated[float, Field(gt=0)] = 24.0
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ: {list(self.seeds)}")
+        return self
+
+
+class RoleTable(Table):
+    """A role of a data set: where its rows come from (default: the data's own source) and how many at most."""
+
+    source: str = ""
+    limit: Positive | None = None
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class DataTable(Table):
+    """`[data]`: what `open_data` takes (relative paths lie below PRUNUS_DATA), and the roles fit, val, test.
+
+    `window` and `tokenizer` cut text into rows of so many tokens; `transform` names one that ships with prunus.
+    """
+
+    source: str
+    id: str = ""
+    label: str = ""
+    image: str = ""
+    text: str = ""
+    x: Names = ()
+    split: str = ""
+    size: Positive | None = None
+    normalise: str | tuple[tuple[float, ...], tuple[float, ...]] = ""
+    mode: Literal["RGB", "L"] = "RGB"
+    window: Positive | None = None
+    tokenizer: str = ""
+    transform: OneChoice | None = None
+    fit: RoleTable = RoleTable()
+    val: RoleTable = RoleTable(share=0.1)
+    test: RoleTable | None = None
+
+
+class ModelTable(Table):
+    """`[model]`: what `open_model` takes; `options` go to the constructor. Without weights: new ones from the seed."""
+
+    source: str
+    weights: str = ""
+    classes: Positive | None = None
+    options: dict[str, Value] = {}
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+
+
+class TrainTable(Table):
+    """`[train]`: the training that judges rows, or makes the model; `equal` says what subsets get equally."""
+
+    epochs: Positive | None = None
+    steps: Positive | None = None
+    equal: Literal["steps", "epochs"] = "steps"
+    batch: Positive = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    augment: Names = ()
+    loss: str = "cross_entropy"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
+
+
+class SignalsTable(Table):
+    """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training."""
+
+    train: str = ""
+    epochs: Positive | None = None
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list), Field(min_length=1)] = (0,)
+    limit: Positive | None = None
+    batch: Positive = 128
+    need: Names = ()
+
+
+class RecoverTable(Table):
+    """`[recover]`: what follows a cut, in the order listed."""
+
+    how: Choices
+    epochs: Positive | None = None
+    steps: Positive | None = None
+    limit: Positive | None = None
+    batch: Positive = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
+    augment: Names = ()
+
+
+class MeasureTable(Table):
+    """`[measure]`: metrics on role test, and gates (`accuracy >= dense - 0.5`)."""
+
+    metrics: Names = ("accuracy",)
+    role: Literal["test", "val"] = "test"
+    batch: Positive = 256
+    limit: Positive | None = None
+    tokens: Positive | None = None
+    window: Positive | None = None
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None
+    latency_batch: Positive = 1
+    repeats: Positive = 20
+    before_recovery: bool = True
+    require: Names = ()
+
+
+class PruneTable(Table):
+    """`[[arms.prune]]`: one unit removed. `budget` says what stays; lists are sweeps."""
+
+    method: Choices
+    budget: Budgets
+    unit: str = ""
+    select: Choices | None = None
+    within: str = ""
+    allocate: Choices | None = None
+    compensate: Choices | None = None
+    at: str = ""
+    groups: Literal["", "all", "inner"] = ""
+    floor: Annotated[int, Field(ge=0)] = 1
+    round_to: Positive = 1
+    same_shape: bool = False
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    pin: str = ""
+    ban: str = ""
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        asked = {Budget.parse(budget).unit for budget in self.budget}
+        if len(asked) > 1:
+            raise ValueError(f"the budgets remove different units: {', '.join(sorted(asked))}; make one table for each")
+        unit = self.unit or asked.pop()
+        if unit not in UNITS:
+            raise ValueError(f"unit is one of {', '.join(UNITS)}, not {unit!r}")
+        object.__setattr__(self, "unit", unit)
+        return self
+
+
+class ArmTable(Table):
+    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`."""
+
+    prune: Annotated[tuple[PruneTable, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    name: str = ""
+    data: str = ""
+    model: str = ""
+    train: str = ""
+    signals: str = ""
+    recover: str = ""
+    measure: str = ""
+    controls: Annotated[tuple[Any, ...], BeforeValidator(_as_list)] | None = None
+
+
+class ReportTable(Table):
+    """`[report]`: title and forms of the report."""
+
+    title: str = ""
+    forms: Names = ("html",)
+
+
+class Recipe(Table):
+    """A whole recipe, every default filled in."""
+
+    run: RunTable
+    data: dict[str, DataTable]
+    model: dict[str, ModelTable]
+    train: dict[str, TrainTable] = {}
+    signals: dict[str, SignalsTable] = {"main": SignalsTable()}
+    recover: dict[str, RecoverTable] = {}
+    measure: dict[str, MeasureTable] = {"main": MeasureTable()}
+    controls: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_as_list)]] = {}
+    arms: Annotated[tuple[ArmTable, ...], Field(min_length=1)]
+    report: ReportTable = ReportTable()
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain values, in one form for every way of writing the same recipe."""
+        return self.model_dump(mode="json")
+
+    def hash(self) -> str:
+        """8 hex digits over everything that can change a number: not the name, the jobs, the hours, the report."""
+        value = self.canonical()
+        value.pop("report")
+        value["run"] = {"seeds": value["run"]["seeds"]}
+        return files.digest(value)[:8]
+
+    @property
+    def folder(self) -> str:
+        """Name of the run folder: `<name>-<hash>`."""
+        return f"{self.run.name}-{self.hash()}"

@@ -1,0 +1,90 @@
+"""What a run takes from outside: paths below PRUNUS_DATA, and fingerprints of files for the keys of its stages."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prunus import __version__
+from prunus.core.errors import BadInput
+from prunus.core.fingerprint import fingerprint_file
+
+PACKAGE_OF = {"sklearn": "scikit-learn", "timm": "timm", "torchvision": "torchvision", "datasets": "datasets"}
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]*):(.*)", re.DOTALL)
+
+
+def placed(source: str) -> str:
+    """A relative path that is not here is looked for below PRUNUS_DATA; everything else stays as it is."""
+    path, mark, options = source.partition("?")
+    root = os.environ.get("PRUNUS_DATA", "")
+    if not path or _SCHEME.fullmatch(path) or os.path.isabs(path) or os.path.exists(path) or not root:
+        return source
+    return str(Path(root) / path) + mark + options
+
+
+def source_fact(source: str) -> str:
+    """Identity of a data source: of its files (name as typed, size, time), or of the package or hub that brings it."""
+    path = source.partition("?")[0]
+    if "://" in path:
+        from prunus.sources.location import locate
+
+        return locate(path).stat()
+    if (scheme := _SCHEME.fullmatch(path)) is not None:
+        return f"{scheme[1]} {_version(PACKAGE_OF.get(scheme[1], ''))}"
+    return fingerprint_file(placed(path), name=path)
+
+
+def data_facts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Facts of a data stage: every source it reads."""
+    roles = {role: (params.get(role) or {}).get("source", "") for role in ("fit", "val", "test")}
+    return {name: source_fact(source) for name, source in {"source": params["source"], **roles}.items() if source}
+
+
+def model_facts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Facts of a model stage: who builds it, and the file of weights."""
+    facts = {"source": _model_fact(params["source"])}
+    weights = params.get("weights", "")
+    if weights and weights not in ("random", "pretrained"):
+        facts["weights"] = fingerprint_file(placed(weights), name=weights)
+    return facts
+
+
+def _model_fact(source: str) -> str:
+    scheme, _, name = source.partition(":")
+    if scheme in ("gguf", "package", "transformers") or source.endswith(".gguf"):
+        from prunus.sources.pretrained import found
+
+        folder, file = found(scheme, name) if name else ("", source)
+        path = Path(folder) / file if file else Path(folder)
+        return fingerprint_file(path, name=source) if path.exists() else source
+    if scheme == "prunus":
+        return f"prunus {__version__}"
+    if scheme in PACKAGE_OF:
+        return f"{scheme} {_version(PACKAGE_OF[scheme])}"
+    return _code_fact(source)
+
+
+def _code_fact(source: str) -> str:
+    """The user's own code counts with the file that holds it."""
+    import importlib.util
+
+    module = source.partition(":")[0]
+    try:
+        spec = None if module.endswith(".py") else importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    path = Path(module) if module.endswith(".py") else Path((spec.origin if spec else None) or "")
+    if not path.is_file():
+        raise BadInput(f"{source!r} names no model: write kind:name, or module:function with --allow-code")
+    return fingerprint_file(path, verify=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package) if package else ""
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,170 @@
+"""Stages from signals to plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prunus.core import files, registry
+from prunus.core.budget import Budget, Term
+from prunus.core.errors import BadInput
+from prunus.core.plan import Plan
+from prunus.core.score import Score
+from prunus.flow.channels import plan_channels, score_channels
+from prunus.flow.controls import random_like
+from prunus.flow.layers import plan_layers, score_layers
+from prunus.flow.rows import plan_rows, score_rows
+from prunus.flow.signals import Fit
+from prunus.flow.weights import plan_weights
+from prunus.prunables.example import example_of
+from prunus.prunables.model import ModelPrunable
+from prunus.prunables.stream import TokenStream
+from prunus.run.models_on_disk import fit_settings, read_model
+from prunus.run.rows_on_disk import limited, read_rows
+from prunus.signals.collect import collect
+from prunus.signals.modules import ModuleSignals
+from prunus.signals.rowset import Signals
+from prunus.sources.export import read_ids
+
+Inputs = Mapping[str, Path]
+Params = dict[str, Any]
+
+
+def record_signals(inputs: Inputs, params: Params, out: Path) -> None:
+    """`run-<k>/` of rows, recorded while training or in a pass, and `modules/`."""
+    rows = limited(read_rows(inputs["data"], "fit"), params["limit"], "limit/signals")
+    if "plan" in inputs:
+        rows = Plan.load(inputs["plan"]).apply(rows)
+    runs: list[Signals] = []
+    if params["train"]:
+        table = params["train"]
+        length = {"epochs": params["epochs"]} if params["epochs"] else _length(table)
+        fit = Fit(lambda: _fresh(inputs["model"]), seeds=params["seeds"], settings=fit_settings(table), **length)
+        runs = fit.run(rows, params["need"])
+    else:
+        found = collect(read_model(inputs["model"]), rows, params["need"], batch=params["batch"], progress=False)
+        if found.modules is not None:
+            found.modules.save(out / "modules")
+        runs = [found.rows] if found.rows is not None else []
+    for number, signals in enumerate(runs):
+        signals.save(out / f"run-{number}")
+    files.write_json(out / "signals.json", {"runs": len(runs), "need": params["need"]})
+
+
+def _length(table: Params) -> dict[str, Any]:
+    return {name: table[name] for name in ("epochs", "steps") if table[name]}
+
+
+def _fresh(folder: Path) -> Any:
+    """The model of a folder with new weights, drawn from the generator in force."""
+    model = read_model(folder)
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
+def rows_signals(folder: Path | None) -> list[Signals]:
+    """Signals of rows, one for each run."""
+    if folder is None or not (folder / "signals.json").exists():
+        return []
+    return [Signals.load(folder / f"run-{n}") for n in range(files.read_json(folder / "signals.json")["runs"])]
+
+
+def modules_signals(folder: Path | None) -> ModuleSignals | None:
+    """Signals of modules."""
+    return ModuleSignals.load(folder / "modules") if folder is not None and (folder / "modules").is_dir() else None
+
+
+def make_score(inputs: Inputs, params: Params, out: Path) -> None:
+    """A Score over rows, channels or layers."""
+    method, options, seed = params["method"]["name"], params["method"]["options"], params.get("seed", 0)
+    data = read_rows(inputs["data"], "fit")
+    if params["unit"] == "rows":
+        signals = rows_signals(inputs.get("signals"))
+        score_rows(data, method, signals=signals or None, seed=seed, options=options).save(out)
+        return
+    prunable = _prunable(inputs)
+    signals = modules_signals(inputs.get("signals"))
+    function = {"channels": score_channels, "layers": score_layers}[params["unit"]]
+    function(prunable, method, signals=signals, seed=seed, options=options).save(out)
+
+
+def _prunable(inputs: Inputs) -> ModelPrunable:
+    model = read_model(inputs["model"])
+    return ModelPrunable(model, example_of(read_rows(inputs["data"], "fit"), model))
+
+
+def make_plan(inputs: Inputs, params: Params, out: Path) -> None:
+    """A Plan over any unit."""
+    budget = _budget(params, inputs)
+    if params["unit"] == "rows":
+        plan = _rows(inputs, params, budget)
+    elif params["unit"] == "tokens":
+        method = params["method"]
+        at = params["at"] or None
+        plan = TokenStream(read_model(inputs["model"])).plan(
+            method["name"], budget, at=at, seed=params.get("seed", 0), **method["options"]
+        )
+    else:
+        plan = _model(inputs, params, budget)
+    plan.save(out)
+
+
+def _budget(params: Params, inputs: Inputs) -> Budget:
+    names = ("floor", "round_to", "same_shape", "tolerance")
+    ids = {name: tuple(read_ids(params[name]).tolist()) for name in ("pin", "ban") if params.get(name)}
+    budget = Budget.parse(params["budget"], **{name: params[name] for name in names}, **ids)
+    if "parent" not in inputs or params["unit"] not in ("channels",):
+        return budget
+    # Every budget is against the dense original, so what an earlier plan has taken already counts.
+    dense = _prunable({**inputs, "model": inputs["dense"]}).cost()
+    terms = [Term(t.limit(dense[t.quantity]), False, t.quantity) if t.relative else t for t in budget.terms]
+    return replace(budget, terms=tuple(terms))
+
+
+def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
+    score = Score.load(inputs["score"])
+    runs = rows_signals(inputs.get("signals"))
+    data = read_rows(inputs["data"], "fit")
+    labels = {} if data.labels is None else {"labels": data.labels}
+    signals = runs[0].align(score.group("rows").ids) if runs else Signals(ids=data.ids, **labels)
+    score = replace(score, signals=signals)
+    select = params.get("select") or {"name": None, "options": {}}
+    chosen = registry.find(select["name"] or ("top" if score.sense == "keep" else "ccs"), kind="selector")
+    options = dict(select["options"])
+    if params["within"] and any(option.name == "within" for option in chosen.options):
+        options["within"] = params["within"]
+    allocate = (params.get("allocate") or {}).get("name")
+    plan = plan_rows(
+        score, budget, select=chosen.id, allocate=allocate, seed=params.get("seed", 0), data=data, options=options
+    )
+    return plan.after(Plan.load(inputs["parent"])) if "parent" in inputs else plan
+
+
+def _model(inputs: Inputs, params: Params, budget: Budget) -> Plan:
+    prunable = _prunable(inputs)
+    signals = modules_signals(inputs.get("signals"))
+    seed, method = params.get("seed", 0), params["method"]
+    if "like" in inputs:
+        return random_like(Plan.load(inputs["like"]), seed, prunable=prunable, signals=signals)
+    found = registry.find(method["name"], unit=params["unit"], kind=("criterion", "solver", "search"))
+    common: Params = {"signals": signals, "seed": seed, "options": method["options"]}
+    if params["unit"] == "weights":
+        within = {"within": params["within"]} if params["within"] else {}
+        return plan_weights(prunable, found, budget, layers=_layers(prunable), **common, **within)
+    score = Score.load(inputs["score"]) if "score" in inputs else None
+    if params["unit"] == "layers":
+        return plan_layers(prunable, found, budget, score=score, **common)
+    if params["unit"] != "channels":
+        raise BadInput(f"recipes can't remove {params['unit']} yet")
+    compensate = (params.get("compensate") or {}).get("name")  # None: the method's own; "none": no compensation
+    own = {name: params[key] for name, key in (("scope", "within"), ("groups", "groups")) if params[key]}
+    return plan_channels(prunable, found.id, budget, score=score, compensate=compensate, **common, **own)
+
+
+def _layers(prunable: ModelPrunable) -> str:
+    """Language models: embeddings and heads are left alone, as everyone does."""
+    return "blocks" if hasattr(prunable.model, "config") else "all"

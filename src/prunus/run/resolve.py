@@ -1,0 +1,234 @@
+"""From a recipe to a graph of stages. What cases share is one node: data, models, signals, scores, dense results.
+
+The stages: inputs in brackets (`?`: not always there), what params hold, and what the folder holds afterwards:
+
+- data []: the data table -> ids and roles
+- model []: the model table; seed when the weights are new -> a model
+- train [data, model, plan?]: the train table, seed; dynamic (method, budget) when rows are chosen while training
+  -> a model
+- signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass) -> signals
+- score [data, model?, signals?]: unit, method, at; seed? -> a Score
+- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?
+  -> a Plan
+- apply [model, plan]: unit, mode -> a model
+- recover [data, model, dense, plan?, rows?]: the recover table, seed -> a model
+- measure [data, model, dense, plan?]: the measure table -> metrics.jsonl (metric, value, interval, note)
+- report [run]: the report table and the run's name -> files for the run folder; never stored
+
+`seed` stands only where something is drawn at random, so that what does not depend on it is made once. `dense` is the
+model before any removal, `parent` the plan before on the same model or rows, `like` the plan whose counts a random control copies.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from prunus.core import files
+from prunus.core.errors import BadInput
+from prunus.recipe.cases import DATA_UNITS, Case, Step, cases
+from prunus.recipe.schema import Recipe
+from prunus.run.catalogue import Facts, MethodFacts, method_facts
+from prunus.run.stage import Graph, Node, Tag
+
+COMBINED = ("select", "allocate", "compensate")
+GIVEN = {"weight", "bias", "labels", "ids", "scores"}  # what the data and the model hold themselves: no pass needed
+
+
+def resolve(recipe: Recipe, facts: MethodFacts = method_facts) -> Graph:
+    """The graph of a recipe.
+
+    Args:
+        recipe: checked.
+        facts: what the catalogue knows of a method; tests give their own.
+    """
+    tried = cases(recipe)
+    needs: dict[str, set[str]] = defaultdict(set)
+    builder = _Builder(recipe, facts, needs, Graph())
+    builder.all(tried)  # once to learn which signals each pass must record, once for good
+    builder.graph = Graph()
+    builder.all(tried)
+    return builder.graph
+
+
+@dataclass
+class _State:
+    """Where a case has got to: the nodes that hold its model, the last plan over rows, the last plan over the model."""
+
+    model: str
+    dense: str
+    rows: str = ""
+    cut: str = ""
+    dynamic: Step | None = None
+    shown: dict[str, str] = field(default_factory=dict)
+    history: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class _Builder:
+    recipe: Recipe
+    facts: MethodFacts
+    needs: dict[str, set[str]]
+    graph: Graph
+
+    def all(self, tried: tuple[Case, ...]) -> None:
+        for case in tried:
+            for seed in self.recipe.run.seeds:
+                self.case(case, seed)
+
+    def node(self, stage: str, label: str, inputs: Mapping[str, str], /, **params: Any) -> str:
+        given = {name: source for name, source in inputs.items() if source}
+        kept = {name: value for name, value in params.items() if value is not None or name not in ("seed", "dynamic")}
+        return self.graph.add(Node(stage, kept, given, label))
+
+    def table(self, section: str, name: str) -> dict[str, Any]:
+        return dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
+
+    def case(self, case: Case, seed: int) -> str:
+        """Every node of one case and seed; returns the last plan."""
+        data = self.node("data", f"data {case.data}", {}, **self.table("data", case.data))
+        state = self.start(case, seed, data)
+        label = f"{case.label}, seed {seed}"
+        if not self.steps(case, seed, data, state, label):
+            self.train(case, seed, data, state, label)
+        self.finish(case, seed, data, state, label)
+        return state.cut or state.rows
+
+    def steps(self, case: Case, seed: int, data: str, state: _State, label: str) -> bool:
+        """All removals; the model is trained (if it is) on the rows that stay, before its first own removal."""
+        trained = not case.train
+        for number, step in enumerate(case.steps):
+            if step.unit not in DATA_UNITS and not trained:
+                self.train(case, seed, data, state, label)
+                trained = True
+            self.step(case, step, seed, data, state, label, self.like(case, number, seed))
+        return trained
+
+    def start(self, case: Case, seed: int, data: str) -> _State:
+        table = self.table("model", case.model)
+        new = seed if not table["weights"] and case.train else None
+        model = self.node("model", f"model {case.model}", {}, **table, seed=new)
+        return _State(model=model, dense=model, history=[case.data, case.model, case.train, case.signals])
+
+    def train(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
+        inputs = {"data": data, "model": state.model, "plan": state.rows}
+        dynamic = None
+        if state.dynamic is not None:
+            dynamic = {"method": state.dynamic.method.model_dump(mode="json"), "budget": state.dynamic.budget}
+        table = self.table("train", case.train)
+        state.model = self.node("train", f"training of {label}", inputs, **table, seed=seed, dynamic=dynamic)
+        state.dense = state.model
+
+    def like(self, case: Case, number: int, seed: int) -> str:
+        """The plan whose counts this step of a random control copies."""
+        if case.like is None or case.like.steps[number] == case.steps[number]:
+            return ""
+        model = replace(case.like, steps=case.like.steps[: number + 1], recover="", like=None)
+        data = self.node("data", f"data {case.data}", {}, **self.table("data", case.data))
+        state = self.start(model, seed, data)
+        self.steps(model, seed, data, state, f"{model.label}, seed {seed}")
+        return state.cut or state.rows
+
+    def step(self, case: Case, step: Step, seed: int, data: str, state: _State, label: str, like: str) -> None:
+        method = self.facts(step.unit, step.method.name)
+        if method.kind == "dynamic":
+            if state.dynamic is not None:
+                raise BadInput(f"{case.label}: only one method can choose rows while training")
+            state.dynamic = step
+            return
+        combined = self.combined(step, method)
+        needs = {name for part in (method, *combined) for name in part.needs} - GIVEN
+        signals = self.signals(case, step, seed, data, state, needs)
+        given = {"data": data, "signals": signals}
+        if step.unit not in DATA_UNITS:  # rows are judged by their signals alone
+            given |= {"model": state.model, "dense": state.dense}
+        params = {**_plain(step), "kind": method.kind}
+        random = seed if method.random or any(part.random for part in combined) else None
+        score = self.score(step, given, seed) if method.kind == "criterion" else ""
+        if step.unit in DATA_UNITS and score:
+            state.shown = {"score": score, "data": data}
+        parent = state.rows if step.unit in DATA_UNITS else state.cut
+        inputs = {**given, "score": score, "parent": parent, "like": like}
+        plan = self.node("plan", f"plan of {label}", inputs, **params, seed=random)
+        state.history.append(params)
+        if step.unit in DATA_UNITS:
+            state.rows = plan
+        else:
+            inputs = {"model": state.model, "plan": plan}
+            state.cut, state.model = plan, self.node("apply", f"cut of {label}", inputs, unit=step.unit, mode="cut")
+
+    def combined(self, step: Step, method: Facts) -> list[Facts]:
+        """Facts of the selector, allocator and compensator: those of the recipe, else the method's own."""
+        given = {part: choice.name for part in COMBINED if (choice := getattr(step, part)) is not None}
+        chosen = {**method.defaults, **given}
+        return [self.facts(part, name) for part, name in sorted(chosen.items()) if name != "none"]
+
+    def score(self, step: Step, given: Mapping[str, str], seed: int) -> str:
+        """The score, where one is kept: tokens are scored while the model runs, weights while the plan is made."""
+        if step.unit in ("tokens", "weights"):
+            return ""
+        drawn = seed if self.facts(step.unit, step.method.name).random else None
+        inputs = {name: source for name, source in given.items() if name != "dense"}
+        chosen = step.method.model_dump(mode="json")
+        label = f"score of {step.method.label}"
+        return self.node("score", label, inputs, unit=step.unit, method=chosen, at=step.at, seed=drawn)
+
+    def signals(self, case: Case, step: Step, seed: int, data: str, state: _State, needs: set[str]) -> str:
+        if not needs or step.unit == "tokens":
+            return ""
+        table = self.table("signals", case.signals)
+        place = files.digest([step.unit in DATA_UNITS, state.history, seed if case.train and not table["train"] else 0])
+        self.needs[place].update(needs, table["need"])
+        table["need"] = sorted(self.needs[place])
+        inputs = {"data": data, "model": state.model, "plan": state.rows}
+        if table["train"]:
+            table["train"] = self.table("train", table["train"])
+            fresh = self.table("model", case.model)
+            inputs = {"data": data, "model": self.node("model", f"model {case.model}", {}, **fresh)}
+        else:
+            table["train"] = None
+        return self.node("signals", f"signals for {case.model} on {case.data}", inputs, **table)
+
+    def finish(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
+        measured = self.table("measure", case.measure)
+        where = f"{files.safe_name(case.arm)}/{files.safe_name(case.budget or 'all')}/seed{seed}"
+        plan = state.cut or state.rows
+        inputs = {"data": data, "dense": state.dense, "plan": plan}
+        tag = Tag(case.arm, case.budget, seed, " then ".join(map(_method_id, case.steps)), case.control)
+        self.graph.links.update({f"{where}/{name}": node for name, node in _plans(state).items()})
+        if not case.control:
+            self.graph.links.update({f"{where}/{name}": node for name, node in state.shown.items()})
+        if case.recover and case.steps and measured["before_recovery"]:
+            before = self.node(
+                "measure", f"measuring {label}, before recovery", {**inputs, "model": state.model}, **measured
+            )
+            cut = Tag(f"{case.arm}, not recovered", case.budget, seed, tag.method, case.control)
+            self.graph.measures.setdefault(before, []).append(cut)
+        if case.recover:
+            given = {"data": data, "model": state.model, "dense": state.dense, "plan": state.cut, "rows": state.rows}
+            table = self.table("recover", case.recover)
+            state.model = self.node("recover", f"recovery of {label}", given, **table, seed=seed)
+        self.graph.links[f"{where}/model"] = state.model
+        result = self.node("measure", f"measuring {label}", {**inputs, "model": state.model}, **measured)
+        self.graph.links[f"{where}/measure"] = result
+        self.graph.measures.setdefault(result, []).append(tag)
+
+
+def _plans(state: _State) -> dict[str, str]:
+    """Names of the links to the plans: `plan`, and `rows` for the rows when the model is cut too."""
+    if state.rows and state.cut:
+        return {"rows": state.rows, "plan": state.cut}
+    return {"plan": state.rows or state.cut} if state.rows or state.cut else {}
+
+
+def _method_id(step: Step) -> str:
+    return step.method.name if "/" in step.method.name else f"{step.unit}/{step.method.name}"
+
+
+def _plain(step: Step) -> dict[str, Any]:
+    """A step as plain values."""
+    chosen = ("method", "select", "allocate", "compensate")
+    plain = {name: value for name, value in asdict(step).items() if name not in chosen}
+    return plain | {n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None}

@@ -1,0 +1,20 @@
+"""The stage table of recipes: what each step of a run really does."""
+
+from __future__ import annotations
+
+from prunus.run import measures_on_disk, models_on_disk, plans_on_disk, rows_on_disk
+from prunus.run.outside import data_facts, model_facts
+from prunus.run.stage import Stage
+
+STAGES: dict[str, Stage] = {
+    "data": Stage(rows_on_disk.write_rows, facts=data_facts),
+    "model": Stage(models_on_disk.make_model, facts=model_facts),
+    "train": Stage(models_on_disk.train, trains=True),
+    "signals": Stage(plans_on_disk.record_signals, trains=True),
+    "score": Stage(plans_on_disk.make_score),
+    "plan": Stage(plans_on_disk.make_plan),
+    "apply": Stage(models_on_disk.apply_plan),
+    "recover": Stage(models_on_disk.recover_model, trains=True),
+    "measure": Stage(measures_on_disk.measure_model),
+    "report": Stage(measures_on_disk.write_report),
+}

@@ -1,0 +1,57 @@
+"""Gradient of the mean loss with respect to every parameter, over all rows of the pass.
+
+`stats.grad` belongs to the module's weight, `grad.bias` and the like to its other parameters; see
+`ModuleSignals.parameter`. The loss is the step's, averaged over rows.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from prunus.signals.scan import Accumulator, check_finite
+from prunus.train.step import Step
+
+PROVIDES = ("grad",)
+LEVEL = "modules"
+VERSION = 1
+MEMORY = "12 * parameters"
+
+
+class Accumulate(Accumulator):
+    """Sums in float64 across batches."""
+
+    BACKWARD = "parameters"
+
+    def start(self) -> None:
+        """List the parameters, tied ones once."""
+        seen: dict[int, tuple[str, str, Tensor]] = {}
+        for name, module in self.scan.modules.items():
+            for key, parameter in module.named_parameters(recurse=False):
+                if parameter.is_floating_point():
+                    seen.setdefault(id(parameter), (name, key, parameter))
+        self._parameters = list(seen.values())
+        self._sums: list[Tensor | None] = [None] * len(self._parameters)
+        self._rows = 0
+
+    def targets(self) -> list[Tensor]:
+        """All of them."""
+        return [parameter for _, _, parameter in self._parameters]
+
+    def batch(self, step: Step, grads: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
+        """Add up; a parameter that the loss does not reach keeps zero."""
+        self._rows += self.scan.rows
+        for position, grad in enumerate(grads):
+            if grad is None:
+                continue
+            check_finite(grad, self._parameters[position][0], "gradient")
+            total = self._sums[position]
+            self._sums[position] = grad.double() if total is None else total.add_(grad)
+        return {}
+
+    def finish(self) -> dict[str, dict[str, Tensor]]:
+        """Mean over rows, float32."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for (name, key, parameter), total in zip(self._parameters, self._sums):
+            mean = parameter.detach().float() * 0 if total is None else (total / max(self._rows, 1)).float()
+            found.setdefault(name, {})["grad" if key == "weight" else f"grad.{key}"] = mean.cpu()
+        return found

@@ -1,0 +1,1 @@
+"""Tokens: which visual tokens stay. Criteria and selectors, one file each; `select`, `splice` and `anyres` serve them all."""

@@ -1,0 +1,41 @@
+"""Every method tells what a reader needs, and every method with a card is held by a golden case of that card."""
+
+from __future__ import annotations
+
+import pytest
+
+from house.source import PACKAGE, ROOT
+from prunus.core import registry
+
+METHODS = registry.methods()
+SECTIONS = ("Removes", "Needs", "Cost", "Departures")
+HAS_UNIT = [m for m in METHODS if m.room in registry.UNIT_ROOMS]
+
+
+def test_the_catalogue_is_not_empty():
+    assert METHODS
+
+
+@pytest.mark.parametrize("method", HAS_UNIT, ids=lambda m: m.id)
+def test_method_page_can_be_written(method):
+    missing = [name for name in SECTIONS if not method.section(name)]
+    assert not missing, f"{method.path.relative_to(PACKAGE)}: the module docstring lacks {missing}"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+def test_first_line_says_what_it_is(method):
+    assert ":" in method.paper, f"{method.path.relative_to(PACKAGE)}: begin with 'Name: what it is (Authors year).'"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+def test_every_option_has_help(method):
+    silent = [option.name for option in method.options if not option.help]
+    assert not silent, f"{method.id}: write a line under Args for {silent}"
+
+
+@pytest.mark.parametrize("card", sorted({m.card for m in METHODS if m.card}))
+def test_card_has_a_golden_test(card):
+    path = ROOT / "tests" / "golden" / f"test_{card.replace('-', '_')}.py"
+    assert path.is_file(), (
+        f"methods {[m.id for m in METHODS if m.card == card]} name the card {card}: write {path.name}"
+    )

@@ -1,0 +1,169 @@
+"""The graph: what is shared, what depends on the seed, what reads what."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from prunus.core.errors import BadInput, UnknownName
+from prunus.recipe import parse
+from prunus.run.catalogue import Facts, method_facts
+from prunus.run.resolve import resolve
+from prunus.run.stage import Graph, Node
+from run.tiny_stages import RECIPE
+
+KNOWN = {
+    "el2n": Facts("criterion", ("probs", "labels")),
+    "aum": Facts("criterion", ("margin",)),
+    "l1": Facts("criterion", ("weight",)),
+    "taylor": Facts("criterion", ("weight", "grad")),
+    "flap": Facts("criterion", ("weight", "input_var"), defaults={"compensate": "mean_bias"}),
+    "mean_bias": Facts("compensator", ("input_mean",)),
+    "random": Facts("criterion", random=True),
+    "rs2": Facts("dynamic", random=True),
+    "wanda": Facts("criterion", ("weight", "input_norm")),
+    "sparsegpt": Facts("solver", ("hessian",)),
+    "fastervlm": Facts("criterion", ("cls_attention",)),
+    "ccs": Facts("selector", random=True),
+    "joint_ls": Facts("compensator", ("covariance",)),
+}
+
+
+def graph(arms: list[dict[str, Any]], **changed: Any) -> Graph:
+    raw = copy.deepcopy(RECIPE) | {"controls": {u: [] for u in ("rows", "channels", "weights", "tokens")}} | changed
+    return resolve(parse({**raw, "arms": arms}), lambda unit, name: KNOWN[name])
+
+
+def stages(g: Graph) -> Counter[str]:
+    return Counter(node.stage for node in g.nodes.values())
+
+
+def of(g: Graph, stage: str) -> list[Node]:
+    return [node for node in g.nodes.values() if node.stage == stage]
+
+
+def rows(**changed: Any) -> dict[str, Any]:
+    return {"prune": {"method": "el2n", "budget": "30% rows"} | changed}
+
+
+GIVEN = {"source": "prunus:net", "weights": "w.safetensors"}
+RECORDED = {"train": "main"}
+
+
+def test_order_and_shared_nodes() -> None:
+    g = graph([rows(method=["el2n", "aum"], budget=["30% rows", "10% rows"])], signals=RECORDED)
+    seen: set[str] = set()
+    for node_id, node in g.nodes.items():
+        assert set(node.inputs.values()) <= seen
+        seen.add(node_id)
+    count = stages(g)
+    assert (count["data"], count["signals"], count["score"], count["plan"]) == (1, 1, 2, 4)
+    assert count["train"] == 2 * (1 + 4)
+    signals = of(g, "signals")[0].params
+    assert signals["need"] == ["margin", "probs"]  # one training records all; labels need no pass
+    assert signals["train"]["epochs"] == 1
+
+
+def test_new_budget_reuses_scores() -> None:
+    small, large = graph([rows()]), graph([rows(budget=["30% rows", "10% rows"])])
+    kept = {node_id for node_id, node in small.nodes.items() if node.stage in ("signals", "score", "plan", "train")}
+    assert kept <= large.nodes.keys()
+
+
+def test_seed_only_where_it_matters() -> None:
+    arms = [{"prune": {"method": ["l1", "random"], "budget": "50% macs"}}]
+    count = stages(graph(arms, model=GIVEN))
+    assert count["score"] == 1 + 2
+    assert count["plan"] == 1 + 2
+    drawn = graph([rows(select="ccs")], signals=RECORDED)
+    assert (stages(drawn)["score"], stages(drawn)["plan"]) == (1, 2)
+    assert "seed" not in of(drawn, "score")[0].params
+
+
+def test_data_free_criteria_need_no_pass() -> None:
+    assert stages(graph([{"prune": {"method": "l1", "budget": "50% macs"}}], model=GIVEN))["signals"] == 0
+    compensated = {"prune": {"method": "l1", "budget": "50% macs", "compensate": "joint_ls"}}
+    assert of(graph([compensated], model=GIVEN), "signals")[0].params["need"] == ["covariance"]
+
+
+def test_what_a_method_is_combined_with_by_itself_is_measured_too() -> None:
+    arm = {"method": "flap", "budget": "50% macs"}
+    own = of(graph([{"prune": arm}], model=GIVEN), "signals")[0].params["need"]
+    none = of(graph([{"prune": arm | {"compensate": "none"}}], model=GIVEN), "signals")[0].params["need"]
+    assert (own, none) == (["input_mean", "input_var"], ["input_var"])
+
+
+def test_dynamic_rows_are_chosen_while_training() -> None:
+    g = graph([rows(method="rs2")])
+    assert stages(g)["plan"] == 0
+    told = [node.params["dynamic"] for node in of(g, "train") if "dynamic" in node.params]
+    assert told == [{"method": {"name": "rs2", "options": {}}, "budget": "30% rows"}] * 2
+
+
+def test_weights_and_solvers_have_no_score_file() -> None:
+    arms = [{"prune": {"method": ["wanda", "sparsegpt"], "budget": "50% weights"}}]
+    g = graph(arms, model=GIVEN)
+    assert stages(g)["score"] == 0
+    assert all("signals" in node.inputs for node in of(g, "plan"))
+    assert {node.params["kind"] for node in of(g, "plan")} == {"criterion", "solver"}
+
+
+def test_tokens_are_scored_while_running() -> None:
+    g = graph([{"prune": {"method": "fastervlm", "budget": "8 tokens", "at": "vision.output"}}], model=GIVEN)
+    assert (stages(g)["signals"], stages(g)["score"], stages(g)["apply"]) == (0, 0, 1)
+
+
+def test_units_in_order() -> None:
+    steps = [{"method": "el2n", "budget": "30% rows"}, {"method": "taylor", "budget": "50% macs"}]
+    g = graph([{"prune": steps, "recover": "main"}], recover={"how": "finetune", "epochs": 1}, run={"name": "x"})
+    first, second = of(g, "plan")
+    assert "parent" not in second.inputs  # the first is over rows
+    assert "model" not in first.inputs
+    trained = g.nodes[second.inputs["model"]]
+    assert trained.stage == "train"
+    assert trained.inputs["plan"] == first.id
+    recover = next(node for node in of(g, "recover") if "rows" in node.inputs)
+    assert recover.inputs["rows"] == first.id
+    assert recover.inputs["plan"] == second.id
+    assert recover.inputs["dense"] == trained.id
+    assert {tag.arm for tags in g.measures.values() for tag in tags} == {
+        "dense",
+        "dense, recovered",
+        "el2n then taylor, not recovered",
+        "el2n then taylor",
+    }
+
+
+def test_second_cut_names_its_parent() -> None:
+    steps = [{"method": "taylor", "budget": "50% macs"}, {"method": "wanda", "budget": "50% weights"}]
+    first, second = of(graph([{"prune": steps}], model=GIVEN), "plan")
+    assert second.inputs["parent"] == first.id
+    assert second.inputs["dense"] == first.inputs["model"]
+
+
+def test_control_copies_counts_of_its_arm() -> None:
+    arms = [{"prune": {"method": "taylor", "budget": "50% macs"}, "controls": ["random"]}]
+    g = graph(arms, model=GIVEN)
+    copies = [node for node in of(g, "plan") if "like" in node.inputs]
+    assert len(copies) == 2
+    assert {g.nodes[node.inputs["like"]].params["method"]["name"] for node in copies} == {"taylor"}
+
+
+def test_what_no_seed_changes_is_measured_once() -> None:
+    g = graph([{"prune": {"method": "l1", "budget": "50% macs"}}], model=GIVEN)
+    assert [len(tags) for tags in g.measures.values()] == [2, 2]
+
+
+def test_two_dynamic_methods() -> None:
+    with pytest.raises(BadInput, match="only one method"):
+        graph([{"prune": [{"method": "rs2", "budget": "30% rows"}] * 2}])
+
+
+def test_unknown_input_and_method() -> None:
+    with pytest.raises(BadInput, match="not there"):
+        Graph().add(Node("train", {}, {"data": "data-0"}))
+    with pytest.raises(UnknownName, match="nonesuch"):
+        method_facts("rows", "nonesuch")
