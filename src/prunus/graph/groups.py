@@ -47,6 +47,8 @@ def _name(graph: Graph, leaf: Axis, slots: list[Slot], taken: dict[str, Axis]) -
     name = f"{first.parameter}:{first.axis}"
     if "head" in leaf.marks and _composed(graph, first):
         name += ":head"
+    elif "block" in leaf.marks and _composed(graph, first):
+        name += ":block"
     elif "dim" in leaf.marks and _composed(graph, first):
         name += ":dim"
     number = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, is_frozen, l
 from prunus.graph.build import Binding, Graph
 from prunus.graph.record import Node, Trace, Twin
 from prunus.graph.resize import is_standard, place_all, refresh, write_attribute
-from prunus.graph.rules import known
+from prunus.graph.rules import bind, known
 
 VARIABLE = ("nonzero", "nonzero_numpy", "masked_select", "nms", "unique", "unique2", "_unique2", "unique_dim", "where_")
 ROUNDS = 400  # trials before giving up; each is one fake pass
@@ -44,7 +45,7 @@ def settle(graph: Graph, twin: Twin | None) -> None:
     trial = Trial(graph, twin)
     for _ in range(ROUNDS):
         targets = trial.all_leaves()
-        found = trial.run(targets)
+        found = trial.run(targets) or trial.run(targets, trial.sizes(targets[::-1]))
         if found is None:
             break
         for leaf in trial.involved(found, targets):
@@ -57,10 +58,10 @@ def _settle_family(trial: Trial, family: list[Axis]) -> None:
     """Resize one kind of leaf only, and repair or freeze it."""
     for _ in range(ROUNDS):
         live = [leaf for leaf in family if not leaf.frozen and leaf.bound is None]
-        found = trial.run(live) if live else None
+        found = (trial.run(live) or trial.run(live, trial.sizes(live[::-1]))) if live else None
         if found is None:
             return
-        if not (trial.share(found, live) or trial.repair(found, live)):
+        if not (trial.share(found, live) or trial.repair(found, live) or trial.even(found, live)):
             place = found.node.module or "the model"
             reason = f"{found.node.op} in {place} ({trial.kind(place)}): {found.text}"
             guilty = trial.involved(found, live)
@@ -93,7 +94,7 @@ class Trial:
 
         Larger, not smaller: code often takes a shortcut when a size is 1.
         """
-        return {leaf: leaf.size + 1 + number % max(1, leaf.size // 3) for number, leaf in enumerate(targets)}
+        return {leaf: leaf.size + 1 + number % 11 for number, leaf in enumerate(targets)}
 
     def run(self, targets: list[Axis], forced: dict[Axis, int] | None = None) -> Difference | None:
         """First difference between prediction and pass, or None; `forced` sizes come on top."""
@@ -157,7 +158,17 @@ class Trial:
             expected = tuple(size_of(dim, self.current) for dim in self.main.dims[old])
             if expected != running.values[new].shape:
                 return f"size {list(running.values[new].shape)} instead of {list(expected)}"
-        return _numbers_differ(before, node)
+        return self._literal_differs(index, node) or _numbers_differ(before, node)
+
+    def _literal_differs(self, index: int, node: Node) -> str:
+        """A number of groups that does not follow, where the operator would not notice."""
+        given = bind(node)
+        for name, dim in self.main.notes[index].literals.items():
+            held = given.get(name)
+            held = prod(held) if isinstance(held, tuple) else held
+            if isinstance(held, int) and held != size_of(dim, self.current):
+                return f"{name} {held} instead of {size_of(dim, self.current)}"
+        return ""
 
     def involved(self, found: Difference, targets: list[Axis]) -> list[Axis]:
         """Resized leaves among the dimensions of the node that differed, else those found by halving."""
@@ -223,6 +234,22 @@ class Trial:
                     unify(leaf, other, "one attribute holds both sizes")
                 return True
         return False
+
+    def even(self, found: Difference, targets: list[Axis]) -> bool:
+        """Parts of one length that code takes as halves or thirds: tie them, if giving them one size helps."""
+        chosen: list[tuple[Axis, Axis]] = []
+        for node in self.siblings(found):
+            for dim in map(resolve, self._dims(node)):
+                parts = [part for part in dim.parts if isinstance(part, Axis)] if isinstance(dim, Cat) else []
+                free = [part for part in dict.fromkeys(parts) if not part.frozen and part.size > 1]
+                chosen += [(other, free[0]) for other in free[1:] if other.size == free[0].size]
+        sizes = self.sizes(targets) | self.sizes(list(dict.fromkeys(first for _, first in chosen)))
+        after = self.run(targets, {other: sizes[first] for other, first in chosen} | sizes_of_first(chosen, sizes))
+        if not chosen or (after is not None and after.index <= found.index):
+            return False
+        for other, first in chosen:
+            unify(other, first, "code takes equal parts")
+        return True
 
     def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
         """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
@@ -363,6 +390,11 @@ def _attributes(module: nn.Module | None, path: str) -> Iterator[tuple[str, int 
                 for position, entry in enumerate(item):
                     if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
                         yield name, position, in_config, entry
+
+
+def sizes_of_first(pairs: list[tuple[Axis, Axis]], sizes: dict[Axis, int]) -> dict[Axis, int]:
+    """The size that each second member of some pairs has."""
+    return {first: sizes[first] for _, first in pairs}
 
 
 def leaves_of(dims: list[Dim]) -> list[Axis]:
