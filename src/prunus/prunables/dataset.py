@@ -363,7 +363,8 @@ class Dataset:
             places = self.positions(plan.keep())
         except IdMismatch as error:
             if plan.fingerprint and plan.fingerprint != self.fingerprint():
-                raise FingerprintMismatch("plan", plan.fingerprint, self.fingerprint()) from error
+                made_for = plan.provenance.get("score", {}).get("data", plan.fingerprint)
+                raise FingerprintMismatch("plan", made_for, f"{self.name}, {len(self)} rows") from error
             raise
         kept = self.select(np.sort(places))
         return kept.unwrapped() if self.hand_back else kept
