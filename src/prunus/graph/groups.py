@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from prunus.core.prunable import Group, Slot
+from prunus.core.prunable import Group, Role, Slot
 from prunus.graph.axes import Axis, Cat, index_of, leaves, reason_of, resolve
 from prunus.graph.build import Graph
 
@@ -36,7 +36,7 @@ def assemble(graph: Graph) -> None:
     graph.axes = named
 
 
-def _role(graph: Graph, name: str, axis: int) -> str:
+def _role(graph: Graph, name: str, axis: int) -> Role:
     canonical = graph.parameters[name]
     return graph.roles.get((name, axis)) or graph.roles.get((canonical, axis), "vector")
 

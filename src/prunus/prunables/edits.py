@@ -41,7 +41,7 @@ def set_weights(model: nn.Module, edits: Iterable[Edit]) -> None:
                 tensor.copy_(torch.from_numpy(edit.value).to(tensor))
             else:
                 turn = torch.from_numpy(edit.q).to(tensor)
-                tensor.copy_(torch.tensordot(tensor, turn, ([edit.axis], [1])).movedim(-1, edit.axis))
+                tensor.copy_((tensor.movedim(edit.axis, -1) @ turn.T).movedim(-1, edit.axis))
 
 
 def add_parts(model: nn.Module, edits: Iterable[Edit], kept: Callable[[str, str], np.ndarray | None]) -> None:
@@ -104,11 +104,11 @@ def _factor(model: nn.Module, path: str, u: np.ndarray, v: np.ndarray) -> None:
         raise BadInput(f"factors need nn.Linear, {path} is {type(module).__name__}")
     keywords = {"device": module.weight.device, "dtype": module.weight.dtype}
     first = nn.Linear(v.shape[1], v.shape[0], bias=False, **keywords)
-    second = nn.Linear(u.shape[1], u.shape[0], bias=module.bias is not None, **keywords)
+    second = nn.Linear(u.shape[1], u.shape[0], bias=module.bias is not None, **keywords)  # pyright: ignore[reportUnnecessaryComparison]
     with torch.no_grad():
         first.weight.copy_(torch.from_numpy(v))
         second.weight.copy_(torch.from_numpy(u))
-        if module.bias is not None:
+        if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
             second.bias.copy_(module.bias)
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, nn.Sequential(first, second).train(module.training))

@@ -220,7 +220,7 @@ def _params(model: nn.Module) -> int:
 def is_matrix(module: nn.Module) -> bool:
     """Convolutions, linear layers and linear layers stored as [in, out]."""
     stored = isinstance(getattr(module, "nf", None), int) and getattr(module, "weight", torch.empty(0)).dim() == 2
-    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or stored
+    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or stored  # pyright: ignore[reportPrivateUsage]
 
 
 def transposed(module: nn.Module) -> bool:
