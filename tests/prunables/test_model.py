@@ -90,7 +90,7 @@ def test_edits_follow_the_cut():
 
 def test_low_rank_and_factor_follow_the_cut():
     prunable = _linear()
-    first, _, second = prunable.model
+    first, _, _second = prunable.model
     keep = np.array([1, 4])
     rng = np.random.default_rng(0)
     a, b, u, v = rng.random((2, 4)), rng.random((6, 2)), rng.random((3, 2)), rng.random((2, 6))
