@@ -15,6 +15,10 @@ from prunus.core.errors import BadInput
 
 Batch = Any
 LossFn = Callable[[Tensor, Tensor], Tensor]
+MIXING = (  # layers whose training mode mixes rows or draws at random
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
 IGNORED = -100  # the label torch and transformers leave out of a cross-entropy
 
 
@@ -137,7 +141,7 @@ def detection_step(model: nn.Module, batch: Batch) -> Step:
     try:
         model.train()
         for module in modes:
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            if isinstance(module, MIXING):
                 module.training = False
         losses = [torch.stack(list(model([image], [target]).values())).sum() for image, target in zip(images, targets)]
     finally:
