@@ -89,6 +89,7 @@ class Method:
         facts: the decorator's literals.
         doc: the module docstring.
         attribute: the function or class in `module`.
+        keywords: every keyword-only parameter but the injected ones: the options, and those for Python callers only.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Method:
     module: str
     attribute: str
     path: Path
+    keywords: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -150,10 +152,9 @@ class Method:
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Refuse an option that the method does not have, naming the nearest."""
-        known = [option.name for option in self.options]
         for name in options:
-            if name not in known:
-                raise UnknownName(f"option of {self.id}", name, known or ["(it has none)"])
+            if name not in self.keywords:
+                raise UnknownName(f"option of {self.id}", name, self.keywords or ["(it has none)"])
 
 
 EXTRA_MODULES = {
@@ -218,17 +219,22 @@ def _method(
     unit = str(facts.get("unit", room if room in UNIT_ROOMS else ""))
     name = str(facts.get("name", node.name if isinstance(node, ast.FunctionDef) else path.stem)).rstrip("_")
     prefix = unit if room in UNIT_ROOMS or (not room and unit) else room or kind
-    return Method(f"{prefix}/{name}", name, kind, room, unit, facts, _options(node), doc, module, node.name, path)
+    function = _called(node)
+    options = () if function is None else _options(node, function)
+    keywords = () if function is None else tuple(arg.arg for arg in function.args.kwonlyargs if arg.arg not in INJECTED)
+    return Method(
+        f"{prefix}/{name}", name, kind, room, unit, facts, options, doc, module, node.name, path, keywords
+    )  # fmt: skip
 
 
-def _options(node: ast.FunctionDef | ast.ClassDef) -> tuple[Option, ...]:
-    function = node
-    if isinstance(node, ast.ClassDef):
-        inits = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-        if not inits:
-            return ()
-        function = inits[0]
-    assert isinstance(function, ast.FunctionDef)
+def _called(node: ast.FunctionDef | ast.ClassDef) -> ast.FunctionDef | None:
+    """The function whose parameters are the method's: of a class its `__init__`."""
+    if isinstance(node, ast.FunctionDef):
+        return node
+    return next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+
+
+def _options(node: ast.FunctionDef | ast.ClassDef, function: ast.FunctionDef) -> tuple[Option, ...]:
     helps = _args_help((ast.get_docstring(function) or "") + "\n" + (ast.get_docstring(node) or ""))
     options: list[Option] = []
     for arg, default in zip(function.args.kwonlyargs, function.args.kw_defaults):

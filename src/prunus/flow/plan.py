@@ -128,15 +128,14 @@ def _method(name: str, unit: str | None, kinds: tuple[str, ...]) -> Method:
 
 def _settings(method: Method, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the other settings, the method's own options)."""
-    own = {option.name for option in method.options}
-    options = {name: value for name, value in settings.items() if name in own}
-    return {name: value for name, value in settings.items() if name not in own}, options
+    options = {name: value for name, value in settings.items() if name in method.keywords}
+    return {name: value for name, value in settings.items() if name not in options}, options
 
 
 def _nothing_left(settings: dict[str, Any], options: dict[str, Any], known: tuple[str, ...], method: Method) -> None:
     for name in settings:
         if name not in options and name not in known:
-            raise UnknownName(f"setting of {method.id}", name, [*known, *(o.name for o in method.options)])
+            raise UnknownName(f"setting of {method.id}", name, [*known, *method.keywords])
 
 
 def _is_data(target: Any) -> bool:

@@ -11,6 +11,7 @@ from prunus.allocate.request import Request
 from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput, BudgetUnreachable, FingerprintMismatch, IdMismatch
+from prunus.core.fingerprint import fingerprint_array
 from prunus.core.plan import Kept, Plan
 from prunus.core.registry import Method
 from prunus.core.rng import Rng
@@ -61,7 +62,7 @@ def _one(data: Dataset, signals: Signals | None, found: Method, options: dict[st
     """The score of one run."""
     aligned = _aligned(data, signals, found)
     values = _values(found, aligned, rng, options)
-    made = {"method": found.id, "options": options, "seed": rng.seed}
+    made = {"method": found.id, "options": options, "seed": rng.seed, "data": data.name}
     if signals is not None:
         made["signals"] = dict(signals.provenance)
     sense = found.facts.get("sense", "keep")
@@ -123,8 +124,8 @@ def plan_rows(
     asked = Budget.parse(budget)
     if asked.unit != "rows":
         raise BadInput(f"a score over rows takes a budget in rows, not {asked.short()!r}")
-    _same_rows(score, data)
-    method, options = registry.find(select or default_selector(score), kind="selector"), dict(options or {})
+    same_rows(score, data)
+    method, options = _selector(select or default_selector(score)), dict(options or {})
     method.check_options(options)
     group = _whole(score)
     free, pinned = _free(group, asked)
@@ -134,15 +135,35 @@ def plan_rows(
             f"{asked} is {count} rows, with {pinned.size} pinned and {group.ids.size - pinned.size - free.size} banned",
             nearest=f"{min(max(count, pinned.size), pinned.size + free.size)} rows",
         )
-    parts, counts = [free], [count - pinned.size]
+    parts, counts, notes = [free], [count - pinned.size], {}
     if allocate is not None:
-        parts, counts = _by_class(group, free, count - pinned.size, allocate, asked.floor)
+        parts, counts, notes = _by_class(group, free, count - pinned.size, allocate, asked.floor)
     rng = Rng(seed, method.id)
     chosen = [_select(method, group, part, number, rng, options) for part, number in zip(parts, counts) if number]
     kept = group.ids[np.concatenate([pinned, *chosen]).astype(np.int64)]
     made = {"score": dict(score.provenance), "method": score.provenance.get("method", ""), "select": method.id}
-    made |= {"options": options, "seed": seed, **({"allocate": allocate} if allocate else {})}
+    made |= {"options": {name: _told(value) for name, value in options.items()}, "seed": seed}
+    made |= {"allocate": allocate} if allocate else {}
+    made |= {"notes": notes} if notes else {}
     return _plan(score, group, asked, kept, made)
+
+
+def _selector(name: str) -> Method:
+    method = registry.find(name, kind="selector")
+    if method.unit not in ("", "rows"):
+        raise BadInput(f"{method.id} selects {method.unit}, not rows: choose top, ccs or another selector of any unit")
+    return method
+
+
+def _told(value: Any) -> Any:
+    """An option as provenance: a score given as one (the cut of ccs) is told by its method and a hash of its numbers."""
+    if isinstance(value, Score):
+        return {"score": dict(value.provenance)}
+    if not isinstance(value, GroupScore):
+        return value
+    order = np.argsort(value.ids, kind="stable")
+    numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
+    return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
 
 
 def default_selector(score: Score) -> str:
@@ -169,15 +190,19 @@ def _whole(score: Score) -> GroupScore:
     return group
 
 
-def _same_rows(score: Score, data: Dataset | None) -> None:
+def same_rows(score: Score, data: Dataset | None) -> None:
+    """Refuse rows that the score was not made for, naming both."""
     if data is None:
         return
-    ids = score.group(GROUP).ids
+    ids, made_for = score.group(GROUP).ids, str(score.provenance.get("data", "other rows"))
     if not np.array_equal(np.sort(ids), np.sort(data.ids)):
-        only = np.setdiff1d(data.ids, ids)[:5].tolist()
-        raise IdMismatch(f"the score was made for other rows: {len(data)} rows here, ids {only} have no score")
+        only = np.setdiff1d(data.ids, ids)[:5].tolist() or np.setdiff1d(ids, data.ids)[:5].tolist()
+        raise IdMismatch(
+            f"the score was made for {made_for} ({ids.size} rows), not for {data.name} ({len(data)} rows): "
+            f"ids {only} are in one of them only"
+        )
     if score.fingerprint and score.fingerprint != data.fingerprint():
-        raise FingerprintMismatch("score", score.fingerprint, f"{data.name} {data.fingerprint()}")
+        raise FingerprintMismatch("score", f"{made_for} as it was then", f"{data.name} as it is now")
 
 
 def _free(group: GroupScore, asked: Budget) -> tuple[np.ndarray, np.ndarray]:
@@ -193,8 +218,8 @@ def _free(group: GroupScore, asked: Budget) -> tuple[np.ndarray, np.ndarray]:
 
 def _by_class(
     group: GroupScore, free: np.ndarray, count: int, allocate: str, floor: int
-) -> tuple[list[np.ndarray], list[int]]:
-    """Positions of every class, and how many rows to take from each."""
+) -> tuple[list[np.ndarray], list[int], dict[str, str]]:
+    """Positions of every class, how many rows to take from each, and what the allocator states about its answer."""
     if getattr(group.signals, "labels", None) is None:
         raise BadInput("splitting a row budget over classes needs labels, and these rows have none: leave allocate out")
     names, inverse = np.unique(labels_of(group)[free], return_inverse=True)
@@ -207,7 +232,8 @@ def _by_class(
         scores=[np.asarray(group.values)[part] for part in parts],
         sense=group.sense,
     )
-    return parts, registry.find(allocate, kind="allocator").load()(request).tolist()
+    counts = registry.find(allocate, kind="allocator").load()(request).tolist()
+    return parts, counts, request.notes
 
 
 def _select(

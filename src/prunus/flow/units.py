@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from prunus.core.budget import Budget
+from prunus.core.errors import UnknownName
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.flow.channels import plan_channels
@@ -28,21 +30,35 @@ def model_of(target: Any, settings: Settings) -> ModelPrunable:
     return ModelPrunable(target, example, step=settings.get("step"))
 
 
+def _known(planner: Callable[..., Plan], settings: Settings, found: Method) -> None:
+    """Refuse a setting that neither the planner nor the method has."""
+    own = [name for name, p in inspect.signature(planner).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in settings:
+        if name not in own:
+            raise UnknownName(f"setting of {found.id}", name, [*own, *found.keywords])
+
+
 def _channels(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
     prunable = model_of(target, settings)
+    _known(plan_channels, settings, found)
     return plan_channels(prunable, found.id, budget, options=options, **settings)
 
 
 def _weights(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
-    return plan_weights(model_of(target, settings), found, budget, options=options, **settings)
+    prunable = model_of(target, settings)
+    _known(plan_weights, settings, found)
+    return plan_weights(prunable, found, budget, options=options, **settings)
 
 
 def _layers(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
-    return plan_layers(model_of(target, settings), found, budget, options=options, **settings)
+    prunable = model_of(target, settings)
+    _known(plan_layers, settings, found)
+    return plan_layers(prunable, found, budget, options=options, **settings)
 
 
 def _tokens(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
     stream = target if isinstance(target, TokenStream) else TokenStream(target)
+    _known(stream.plan, settings, found)
     return stream.plan(found.id, budget, **settings, **options)
 
 

@@ -315,6 +315,7 @@ def conv(step: Step) -> None:
         block, inner = split(channels, weight[1].size, step.why)
         step.tie(inner, weight[1])
         step.tie(block, split(weight[0], weight[0].size // groups, step.why)[0])
+        mark(block, "block")
         step.note.literals["groups"] = block
     _bias(step, weight[0])
     spatial = [step.fixed(size, "spatial axis") for size in step.shape()[axis + 1 :]]

@@ -46,13 +46,7 @@ def check_keep(graph: Graph, keep: Keep) -> None:
     for name, ids in keep.items():
         leaf = graph.axes.get(name)
         if leaf is None:
-            raise (
-                UnknownName.of("group", name, sorted(graph.axes))
-                if hasattr(UnknownName, "of")
-                else UnknownName(
-                    f"unknown group {name!r}; this model has {len(graph.axes)} groups, such as {sorted(graph.axes)[:3]}"
-                )
-            )
+            raise UnknownName("group", name, graph.axes)
         array = np.asarray(ids)
         if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
             raise BadInput(f"group {name}: kept ids must be a non-empty 1-d integer array, got shape {array.shape}")

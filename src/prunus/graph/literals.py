@@ -1,6 +1,6 @@
 """Sizes that the model's code holds as numbers: found by a trial, bound to the graph or reported.
 
-Every group is shrunk on the fake copy and the pass is recorded again. Each operator's output must have the size the
+Every group is resized on the fake copy and the pass is recorded again. Each operator's output must have the size the
 algebra predicts, and each number it is given must be the one it was given before. Where they differ, an attribute of
 the module (or its config) that holds the old size is bound to the dimension; what no attribute explains is frozen.
 """
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, leaves, product, resolve, size_of, unify
+from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, is_frozen, leaves, product, resolve, size_of, unify
 from prunus.graph.build import Binding, Graph
 from prunus.graph.record import Node, Trace, Twin
 from prunus.graph.resize import is_standard, place_all, refresh, write_attribute
-from prunus.graph.rules import known
+from prunus.graph.rules import bind, known
 
 VARIABLE = ("nonzero", "nonzero_numpy", "masked_select", "nms", "unique", "unique2", "_unique2", "unique_dim", "where_")
 ROUNDS = 400  # trials before giving up; each is one fake pass
@@ -37,14 +38,14 @@ class Difference:
 
 
 def settle(graph: Graph, twin: Twin | None) -> None:
-    """Bind or freeze until a pass with every group shrunk behaves as predicted."""
+    """Bind or freeze until a pass with every group resized behaves as predicted."""
     if twin is None:
         _freeze_movements(graph)
         return
     trial = Trial(graph, twin)
     for _ in range(ROUNDS):
         targets = trial.all_leaves()
-        found = trial.run(targets)
+        found = trial.run(targets) or trial.run(targets, trial.sizes(targets[::-1]))
         if found is None:
             break
         for leaf in trial.involved(found, targets):
@@ -54,13 +55,13 @@ def settle(graph: Graph, twin: Twin | None) -> None:
 
 
 def _settle_family(trial: Trial, family: list[Axis]) -> None:
-    """Shrink one kind of leaf only, and repair or freeze it."""
+    """Resize one kind of leaf only, and repair or freeze it."""
     for _ in range(ROUNDS):
         live = [leaf for leaf in family if not leaf.frozen and leaf.bound is None]
-        found = trial.run(live) if live else None
+        found = (trial.run(live) or trial.run(live, trial.sizes(live[::-1]))) if live else None
         if found is None:
             return
-        if not (trial.share(found, live) or trial.repair(found, live)):
+        if not (trial.share(found, live) or trial.repair(found, live) or trial.even(found, live)):
             place = found.node.module or "the model"
             reason = f"{found.node.op} in {place} ({trial.kind(place)}): {found.text}"
             guilty = trial.involved(found, live)
@@ -69,7 +70,7 @@ def _settle_family(trial: Trial, family: list[Axis]) -> None:
 
 
 class Trial:
-    """Runs the fake copy with some leaves shrunk."""
+    """Runs the copy with some leaves resized."""
 
     def __init__(self, graph: Graph, twin: Twin) -> None:
         self.graph = graph
@@ -89,8 +90,11 @@ class Trial:
         return list(found)
 
     def sizes(self, targets: list[Axis]) -> dict[Axis, int]:
-        """A smaller size for each leaf, varied so that sizes which must agree are told apart."""
-        return {leaf: leaf.size - 1 - number % max(1, leaf.size // 3) for number, leaf in enumerate(targets)}
+        """Another size for each leaf, varied so that sizes which must agree are told apart.
+
+        Larger, not smaller: code often takes a shortcut when a size is 1.
+        """
+        return {leaf: leaf.size + 1 + number % 11 for number, leaf in enumerate(targets)}
 
     def run(self, targets: list[Axis], forced: dict[Axis, int] | None = None) -> Difference | None:
         """First difference between prediction and pass, or None; `forced` sizes come on top."""
@@ -110,7 +114,7 @@ class Trial:
             trace = self.twin.trace(known, watch)
         except _Stop:
             return self._difference(len(trace.nodes) - 1, text)
-        except Exception as error:  # whatever the model raises on a smaller size is a finding
+        except Exception as error:  # whatever the model raises on another size is a finding
             return self._difference(len(trace.nodes), f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return None
 
@@ -134,7 +138,7 @@ class Trial:
             refresh(self.twin.model, graph, sizes)
 
     def restore(self) -> None:
-        """Give the fake copy its original sizes."""
+        """Give the copy its original sizes."""
         self._resize({})
 
     def _compare(self, running: Trace) -> str:
@@ -154,10 +158,20 @@ class Trial:
             expected = tuple(size_of(dim, self.current) for dim in self.main.dims[old])
             if expected != running.values[new].shape:
                 return f"size {list(running.values[new].shape)} instead of {list(expected)}"
-        return _numbers_differ(before, node)
+        return self._literal_differs(index, node) or _numbers_differ(before, node)
+
+    def _literal_differs(self, index: int, node: Node) -> str:
+        """A number of groups that does not follow, where the operator would not notice."""
+        given = bind(node)
+        for name, dim in self.main.notes[index].literals.items():
+            held = given.get(name)
+            held = prod(held) if isinstance(held, tuple) else held
+            if isinstance(held, int) and held != size_of(dim, self.current):
+                return f"{name} {held} instead of {size_of(dim, self.current)}"
+        return ""
 
     def involved(self, found: Difference, targets: list[Axis]) -> list[Axis]:
-        """Shrunk leaves among the dimensions of the node that differed, else those found by halving."""
+        """Resized leaves among the dimensions of the node that differed, else those found by halving."""
         pool = set(targets)
         near: dict[Axis, None] = {}
         for dim in self._dims(found.node):
@@ -203,7 +217,7 @@ class Trial:
         for node in self.siblings(found)[1:] if addresses else ():
             trees = list(_subtrees(self._dims(node)))
             other = trees[addresses[0]] if addresses[0] < len(trees) else None
-            if isinstance(other, Axis) and not other.frozen:
+            if isinstance(other, Axis) and not other.frozen and other.size > 1:
                 family[other] = None
         return list(family)
 
@@ -221,13 +235,29 @@ class Trial:
                 return True
         return False
 
+    def even(self, found: Difference, targets: list[Axis]) -> bool:
+        """Parts of one length that code takes as halves or thirds: tie them, if giving them one size helps."""
+        chosen: list[tuple[Axis, Axis]] = []
+        for node in self.siblings(found):
+            for dim in map(resolve, self._dims(node)):
+                parts = [part for part in dim.parts if isinstance(part, Axis)] if isinstance(dim, Cat) else []
+                free = [part for part in dict.fromkeys(parts) if not part.frozen and part.size > 1]
+                chosen += [(other, free[0]) for other in free[1:] if other.size == free[0].size]
+        sizes = self.sizes(targets) | self.sizes(list(dict.fromkeys(first for _, first in chosen)))
+        after = self.run(targets, {other: sizes[first] for other, first in chosen} | sizes_of_first(chosen, sizes))
+        if not chosen or (after is not None and after.index <= found.index):
+            return False
+        for other, first in chosen:
+            unify(other, first, "code takes equal parts")
+        return True
+
     def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
         """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
         for node in self.siblings(found):
             for dim in _subtrees(self._dims(node)):
                 for binding in self._bound(node.module):
                     other = resolve(binding.dim)
-                    if binding.old != dim.size or not _differ(dim, other, self.current):
+                    if binding.old != dim.size or is_frozen(dim) or not _differ(dim, other, self.current):
                         continue
                     if isinstance(dim, Axis):
                         yield [(dim, other)]
@@ -360,6 +390,11 @@ def _attributes(module: nn.Module | None, path: str) -> Iterator[tuple[str, int 
                 for position, entry in enumerate(item):
                     if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
                         yield name, position, in_config, entry
+
+
+def sizes_of_first(pairs: list[tuple[Axis, Axis]], sizes: dict[Axis, int]) -> dict[Axis, int]:
+    """The size that each second member of some pairs has."""
+    return {first: sizes[first] for _, first in pairs}
 
 
 def leaves_of(dims: list[Dim]) -> list[Axis]:

@@ -128,7 +128,8 @@ def _replay(step: Step, source: int) -> list[Tensor]:
 def _decode(step: Step, dims: list[Dim], out: Tensor) -> list[Dim]:
     """Dimensions of a view from its size, stride and offset over a contiguous source."""
     if not live_any(dims):
-        return [_frozen_like(dims, size) for size in out.shape]
+        repeats = [size > 1 and stride == 0 for size, stride in zip(out.shape, out.stride())]
+        return [Axis(size) if repeated else _frozen_like(dims, size) for size, repeated in zip(out.shape, repeats)]
     count = 1
     for dim in dims:
         count *= dim.size

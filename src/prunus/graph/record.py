@@ -329,9 +329,14 @@ class Twin:
     example: Any
 
     def trace(self, composites: Callable[[str], bool], watch: Watch | None = None) -> Trace:
-        """Record a pass of the copy."""
-        with self.inside(), _quiet():
-            return trace_forward(self.model, self.example, composites, watch)
+        """Record a pass of the copy, which is left without what its modules cached."""
+        saved = [(module, _snapshot(module)) for module in self.model.modules()]
+        try:
+            with self.inside(), _quiet():
+                return trace_forward(self.model, self.example, composites, watch)
+        finally:
+            for module, before in saved:
+                _restore(module, before)
 
     def inside(self) -> AbstractContextManager[Any]:
         """New tensors are of the copy's kind inside."""

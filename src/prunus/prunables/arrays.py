@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Columns = dict[str, Any]
 
 
-def array_digest(array: Any) -> str:
-    """Content hash of numbers or text; torch's bfloat16 counts by its bits."""
+def array_digest(array: Any, order: np.ndarray | None = None) -> str:
+    """Content hash of numbers or text, rows read in `order`; torch's bfloat16 counts by its bits."""
     if hasattr(array, "detach"):
         import torch
 
@@ -26,7 +26,7 @@ def array_digest(array: Any) -> str:
     array = np.asarray(array)
     if array.dtype == object:
         array = np.array([repr(value) for value in array.reshape(-1)], dtype=np.str_)
-    return fingerprint_array(array)
+    return fingerprint_array(array, order)
 
 
 class Arrays:
@@ -66,8 +66,8 @@ class Arrays:
             return next(iter(self._columns.values()))
         return tuple(self._columns.values()) if self._form == "tuple" else dict(self._columns)
 
-    def digest(self, *, verify: bool) -> str:
-        return ";".join(f"{name}={array_digest(values)}" for name, values in sorted(self._columns.items()))
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
+        return ";".join(f"{name}={array_digest(values, order)}" for name, values in sorted(self._columns.items()))
 
 
 def kept(values: Any, positions: np.ndarray) -> Any:

@@ -50,8 +50,14 @@ class Backing(Protocol):
         """The same kind of object as was given, or None when it was a path (the Dataset itself is then handed out)."""
         ...
 
-    def digest(self, *, verify: bool) -> str:
-        """Identity of the content, as text."""
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
+        """Identity of the content, as text.
+
+        Args:
+            verify: files: hash their contents.
+            order: positions in the order of the ids, or None where the rows lie so: rows in memory are read in it, so
+                that a permutation is the same data. A file that was written in another order is another file.
+        """
         ...
 
 

@@ -362,24 +362,31 @@ class Dataset:
             places = self.positions(plan.keep())
         except IdMismatch as error:
             if plan.fingerprint and plan.fingerprint != self.fingerprint():
-                raise FingerprintMismatch("plan", plan.fingerprint, self.fingerprint()) from error
+                made_for = plan.provenance.get("score", {}).get("data", plan.fingerprint)
+                raise FingerprintMismatch("plan", made_for, f"{self.name}, {len(self)} rows") from error
             raise
         kept = self.select(np.sort(places))
         return kept.unwrapped() if self._bare else kept
 
     def fingerprint(self, *, verify: bool = False) -> str:
-        """Identity of the rows and labels (32 hex digits). Files: by path, size and mtime, or `verify` contents."""
+        """Identity of the rows and labels (32 hex digits), whatever order they lie in with their ids.
+
+        Files: by path, size and mtime, or `verify` contents.
+        """
         if self.uncached and self._origin is None:
             warnings.warn(f"nothing computed from {self.name} will be cached: {self.uncached}", stacklevel=2)
         if self._fingerprint is None or verify:
             base = (self._origin or self)._content(verify)
-            labels = "" if self._labels is None else array_digest(self._labels)
-            parts = f"{base}\0{labels}\0{array_digest(self.ids)}"
+            order = rowids.order_unless_sorted(self.ids)
+            labels = "" if self._labels is None else array_digest(self._labels, order)
+            parts = f"{base}\0{labels}\0{array_digest(self.ids, order)}"
             self._fingerprint = hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
         return self._fingerprint
 
     def _content(self, verify: bool) -> str:
-        return f"{self._content_id}:{len(self)}" if self._content_id else self.backing.digest(verify=verify)
+        if self._content_id:
+            return f"{self._content_id}:{len(self)}"
+        return self.backing.digest(verify=verify, order=rowids.order_unless_sorted(self.ids))
 
 
 def bare(data: Any) -> Dataset:

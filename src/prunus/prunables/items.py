@@ -56,11 +56,11 @@ class Items:
     def native(self) -> Any:
         return self._data
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         if self._tensors is not None:
-            return ";".join(array_digest(tensor) for tensor in self._tensors)
+            return ";".join(array_digest(tensor, order) for tensor in self._tensors)
         targets = _targets(self._data)
-        labels = "" if targets is None else array_digest(targets)
+        labels = "" if targets is None else array_digest(targets, order)
         return f"{type(self._data).__module__}.{type(self._data).__qualname__}:{len(self._data)}:{labels}"
 
 

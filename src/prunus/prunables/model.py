@@ -111,10 +111,7 @@ class ModelPrunable:
         Raises `FingerprintMismatch` if the plan was made for another model.
         """
         if plan.fingerprint and plan.fingerprint != self.fingerprint():
-            raise FingerprintMismatch(
-                "the plan was made for another model: architecture or weights differ. "
-                "Give the dense model the plan was made from, or rewrite the plan with plan.after(parent)"
-            )
+            raise FingerprintMismatch("plan", plan.fingerprint, f"{type(self.model).__name__} {self.fingerprint()}")
         if plan.unit == "weights":
             return self._apply_weights(plan, inplace)
         if plan.unit == "layers":

@@ -43,6 +43,11 @@ def refuse_duplicates(ids: np.ndarray) -> None:
         )
 
 
+def order_unless_sorted(ids: np.ndarray) -> np.ndarray | None:
+    """Positions `[n]` in the order of the ids, or None where they lie in it already."""
+    return None if bool((ids[1:] > ids[:-1]).all()) else np.argsort(ids, kind="stable")
+
+
 def positions_of(ids: np.ndarray, wanted: Any, *, order: np.ndarray, name: str) -> np.ndarray:
     """int64 positions of `wanted` in `ids`, in the order wanted.
 

@@ -57,16 +57,17 @@ class Table:
     def native(self) -> Any:
         return self._data
 
-    def digest(self, *, verify: bool) -> str:
-        return table_digest(self._table)
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
+        return table_digest(self._table, order)
 
 
-def table_digest(table: Any) -> str:
-    """blake2b of an Arrow table's schema and cells, independent of its chunks."""
+def table_digest(table: Any, order: np.ndarray | None = None) -> str:
+    """blake2b of an Arrow table's schema and cells, rows read in `order`; independent of its chunks."""
     pa = require("pyarrow", "data")
     digest = hashlib.blake2b(str(table.schema.remove_metadata()).encode(), digest_size=16)
     for start in range(0, table.num_rows, 65536):
-        part = table.slice(start, 65536).combine_chunks()
+        part = table.slice(start, 65536) if order is None else table.take(order[start : start + 65536])
+        part = part.combine_chunks()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, part.schema.remove_metadata()) as writer:
             for batch in part.replace_schema_metadata(None).to_batches():
@@ -144,7 +145,7 @@ class HuggingFace:
     def native(self) -> Any:
         return self._data
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         return f"datasets:{self._data._fingerprint}"
 
 

@@ -31,7 +31,7 @@ from prunus.allocate.strata import strata as water_filling
 from prunus.core import registry
 from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch
 from prunus.core.registry import selector
-from prunus.core.score import GroupScore, check_finite
+from prunus.core.score import GroupScore, Score, check_finite
 from prunus.select.by_label import by_label, check_count, part
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def ccs(
     score: GroupScore,
     count: int,
     *,
-    cut_score: str | GroupScore | None = None,
+    cut_score: str | Score | GroupScore | None = None,
     hard_cut: float | Literal["auto"] = "auto",
     strata: int = 50,
     clip: float = 0.0,
@@ -197,10 +197,12 @@ def _official(
     return np.concatenate(kept)
 
 
-def _cut_score(score: GroupScore, given: str | GroupScore | None) -> GroupScore:
+def _cut_score(score: GroupScore, given: str | Score | GroupScore | None) -> GroupScore:
     """The score that the hard cut goes by, in the order of the score's ids."""
     if given is None:
         return score
+    if isinstance(given, Score):
+        given = given.group(score.name)
     if isinstance(given, str):
         method = registry.find(given, unit="rows", kind="criterion")
         if score.signals is None:

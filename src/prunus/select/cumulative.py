@@ -26,7 +26,7 @@ from prunus.select.per_group import as_lines, check_count
 PRECISION = 1e-3
 
 
-@selector(card="wanda")
+@selector(unit="weights", card="wanda")
 def cumulative(
     score: GroupScore, count: int, *, parity: Literal["paper", "official"] = "paper", sparsity: float = 0.0
 ) -> np.ndarray:

@@ -24,7 +24,7 @@ from prunus.select.per_group import as_lines
 FEW = 16
 
 
-@selector(card="magnitude-nm")
+@selector(unit="weights", card="magnitude-nm")
 def nm(
     score: GroupScore, count: int, *, m: int = 4, n: int = 0, taps: int = 1, tail: Literal["refuse", "dense"] = "refuse"
 ) -> np.ndarray:

@@ -18,7 +18,7 @@ from prunus.maths.partial import keep_largest
 from prunus.select.per_group import as_lines, check_count
 
 
-@selector(card="wanda")
+@selector(unit="weights", card="wanda")
 def per_output(score: GroupScore, count: int) -> np.ndarray:
     """Keep the same number of inputs in every output.
 

@@ -70,7 +70,7 @@ class FolderRows:
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for file in self.files:
             digest.update(file.identity(verify=verify).encode() + b"\n")

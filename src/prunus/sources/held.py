@@ -33,7 +33,7 @@ class FileTable(Table):
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         return self.file.identity(verify=verify)
 
 
@@ -67,7 +67,7 @@ class FileArrays(Arrays):
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         if self.record is not None:
             return json.dumps(self.record, sort_keys=True)
         return self._source if isinstance(self._source, str) else self._source.identity(verify=verify)

@@ -93,7 +93,7 @@ class JsonRows:
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         return self.file.identity(verify=verify)
 
 

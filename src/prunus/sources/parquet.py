@@ -180,6 +180,6 @@ class ParquetRows:
     def native(self) -> None:
         return None
 
-    def digest(self, *, verify: bool) -> str:
+    def digest(self, *, verify: bool, order: np.ndarray | None = None) -> str:
         text = "\n".join(file.identity(verify=verify) for file in self._reader.files)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
