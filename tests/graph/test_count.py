@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from tests.graph.zoo import make
+from graph.zoo import make
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tests.graph.zoo import make
+from graph.zoo import make
 from torch import nn
 
 from prunus.graph.build import build

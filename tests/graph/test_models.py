@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tests.graph.zoo import SINGLE, ZOO, make
+from graph.zoo import SINGLE, ZOO, make
 
 from prunus.graph.build import build
 from prunus.graph.count import Counter

@@ -9,7 +9,7 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.graph.zoo import make
+from graph.zoo import make
 from torch import nn
 
 from prunus.core.errors import BadInput

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.graph.zoo import make
+from graph.zoo import make
 from torch import nn
 
 from prunus.core.budget import Budget

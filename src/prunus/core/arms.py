@@ -35,6 +35,7 @@ class Arm:
         numbers: metric -> Number.
         cost: mean of each cost entry over the seeds.
         notes: the rows' notes, each once.
+        against: name of the dense arm it is compared with; "" where there is one only.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Arm:
     numbers: dict[str, Number] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    against: str = ""
 
     @property
     def dense(self) -> bool:
@@ -85,6 +87,12 @@ def _several(values: list[str]) -> str:
     return ", ".join(values)
 
 
+def dense_of(arm: Arm, found: Iterable[Arm]) -> Arm | None:
+    """The dense arm that an arm is compared with: the one it names, else the first."""
+    dense = [one for one in found if one.dense]
+    return next((one for one in dense if one.what == arm.against), dense[0] if dense else None)
+
+
 def metrics(results: Iterable[Row]) -> tuple[str, ...]:
     """Names of the metrics, in order of appearance."""
     return tuple(dict.fromkeys(row.metric for row in results))
@@ -96,7 +104,7 @@ def _arm(rows: list[Row]) -> Arm:
     cost = {key: _mean([row.cost[key] for row in rows if key in row.cost]) for key in keys}
     notes = tuple(dict.fromkeys(row.note for row in rows if row.note))
     first = rows[0]
-    return Arm(first.what, first.method, first.budget, first.control, numbers, cost, notes)
+    return Arm(first.what, first.method, first.budget, first.control, numbers, cost, notes, first.dense)
 
 
 def _number(rows: list[Row]) -> Number:

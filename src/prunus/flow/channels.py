@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from prunus.allocate.by_cost import Level, by_cost
+from prunus.channels.normalise import Normalise
 from prunus.channels.normalise import normalise as normalised
 from prunus.core import registry
 from prunus.core.budget import Budget
@@ -115,7 +116,7 @@ def plan_channels(
         signals = module_signals(prunable, needs, data=data, step=step, what=found.id)
     if score is None:
         score = score_channels(prunable, method, signals=signals, seed=seed, options=options)
-    rule = normalise or str(found.facts.get("normalise", "none"))
+    rule = cast("Normalise", normalise or found.facts.get("normalise", "none"))  # `normalised` refuses other words
     touched = touchable(prunable, groups or str(found.facts.get("groups", "all")))
     counts = _counts(prunable, score, asked, scope, rule, floor_share, touched)
     kept = {name: _best(score.group(name), count) for name, count in counts.items()}
@@ -176,7 +177,7 @@ def _counts(
     score: Score,
     budget: Budget,
     scope: str,
-    rule: str,
+    rule: Normalise,
     floor_share: float,
     groups: dict[str, Group],
 ) -> dict[str, int]:

@@ -49,8 +49,8 @@ def _one(name: str, model: Any, data: Any, params: Params, dense: Any) -> Any:
     if name == "latency":
         settings["repeats"] = params["repeats"]
     if name == "perplexity":
-        tokens = torch.from_numpy(data.unwrapped["input_ids"]).reshape(-1)
-        window = params["window"] or data.unwrapped["input_ids"].shape[1]
+        tokens = torch.as_tensor(data.unwrapped()["input_ids"]).reshape(-1)
+        window = params["window"] or data.unwrapped()["input_ids"].shape[1]
         kind = getattr(torch, params["dtype"]) if params["dtype"] else None
         settings = {"batch": 1, "window": window, "tokens": params["tokens"]}
         return measure(model.to(kind) if kind else model, tokens, (name,), **settings)

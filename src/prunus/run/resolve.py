@@ -72,10 +72,12 @@ class _Builder:
     facts: MethodFacts
     needs: dict[str, set[str]]
     graph: Graph
+    dense: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def all(self, tried: tuple[Case, ...]) -> None:
+        self.dense = {_setting(case): case.arm for case in tried if not case.steps and not case.recover}
         for case in tried:
-            for seed in self.recipe.run.seeds:
+            for seed in case.seeds or self.recipe.run.seeds:
                 self.case(case, seed)
 
     def node(self, stage: str, label: str, inputs: Mapping[str, str], /, **params: Any) -> str:
@@ -196,7 +198,8 @@ class _Builder:
         where = f"{files.safe_name(case.arm)}/{files.safe_name(case.budget or 'all')}/seed{seed}"
         plan = state.cut or state.rows
         inputs = {"data": data, "dense": state.dense, "plan": plan}
-        tag = Tag(case.arm, case.budget, seed, " then ".join(map(_method_id, case.steps)), case.control)
+        method, beside = " then ".join(map(_method_id, case.steps)), self.dense.get(_setting(case), "")
+        tag = Tag(case.arm, case.budget, seed, method, case.control, beside)
         self.graph.links.update({f"{where}/{name}": node for name, node in _plans(state).items()})
         if not case.control:
             self.graph.links.update({f"{where}/{name}": node for name, node in state.shown.items()})
@@ -204,7 +207,7 @@ class _Builder:
             before = self.node(
                 "measure", f"measuring {label}, before recovery", {**inputs, "model": state.model}, **measured
             )
-            cut = Tag(f"{case.arm}, not recovered", case.budget, seed, tag.method, case.control)
+            cut = replace(tag, arm=f"{case.arm}, not recovered")
             self.graph.measures.setdefault(before, []).append(cut)
         if case.recover:
             given = {"data": data, "model": state.model, "dense": state.dense, "plan": state.cut, "rows": state.rows}
@@ -221,6 +224,11 @@ def _plans(state: _State) -> dict[str, str]:
     if state.rows and state.cut:
         return {"rows": state.rows, "plan": state.cut}
     return {"plan": state.rows or state.cut} if state.rows or state.cut else {}
+
+
+def _setting(case: Case) -> tuple[str, ...]:
+    """What a case shares with its dense arm."""
+    return (case.data, case.model, case.train, case.measure)
 
 
 def _method_id(step: Step) -> str:

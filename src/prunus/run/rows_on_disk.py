@@ -100,7 +100,8 @@ def _arrays(data: Dataset, params: dict[str, Any], role: str) -> tuple[dict[str,
         return {"ids": data.ids, "tokens": windows.astype(np.int32)}, text_record(data)
     if data.preprocess is not None:
         data = data.cache(data.preprocess.size)
-        pixels = np.asarray(data.unwrapped[0] if isinstance(data.unwrapped, tuple) else data.unwrapped)
+        native = data.unwrapped()
+        pixels = np.asarray(native[0] if isinstance(native, tuple) else native)
         arrays = {"ids": data.ids, "x": pixels}
     else:
         x = torch.cat([batch[1] for batch in data.batches(1024)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ class Signals:
         names = set(parts[0]._parts)
         if any(set(part._parts) != names for part in parts):
             raise BadInput(f"parts have different fields: {sorted({name for p in parts for name in p._parts} ^ names)}")
-        every = np.concatenate([part.ids for part in parts])
+        every = cast("Ids", np.concatenate([part.ids for part in parts]))  # all numbers, or all text
         columns = {name: tuple(shard for part in parts for shard in part._parts[name]) for name in parts[0]._parts}
         lengths = {name: [len(shard) for shard in column] for name, column in columns.items()}
         if len({tuple(length) for length in lengths.values()}) > 1:

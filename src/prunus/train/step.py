@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
+from prunus.train.kinds import BatchNorm, Dropout
 
 Batch = Any
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -137,7 +138,7 @@ def detection_step(model: nn.Module, batch: Batch) -> Step:
     try:
         model.train()
         for module in modes:
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            if isinstance(module, (BatchNorm, Dropout)):
                 module.training = False
         losses = [torch.stack(list(model([image], [target]).values())).sum() for image, target in zip(images, targets)]
     finally:
