@@ -35,7 +35,9 @@ def seconds(function: Callable[[], object]) -> float:
 
 def say(name: str, value: float, unit: str, goal: float | None = None) -> None:
     """One figure as JSON."""
-    print(json.dumps({"benchmark": "graph_speed", "figure": name, "value": round(value, 5), "unit": unit, "goal": goal}))
+    print(
+        json.dumps({"benchmark": "graph_speed", "figure": name, "value": round(value, 5), "unit": unit, "goal": goal})
+    )
 
 
 def main() -> None:

@@ -8,7 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunus.graph.axes import (
-    Axis, concat, cut, freeze, index_of, is_frozen, leaves, mask_of, narrow, product, resolve, size_of, split, strided, unify,
+    Axis,
+    concat,
+    cut,
+    freeze,
+    index_of,
+    is_frozen,
+    leaves,
+    mask_of,
+    narrow,
+    product,
+    resolve,
+    size_of,
+    split,
+    strided,
+    unify,
 )  # fmt: skip
 
 

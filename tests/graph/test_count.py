@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
+from graph.zoo import make
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunus.graph.build import build
 from prunus.graph.count import Counter, count
-from tests.graph.zoo import make
 
 
 @pytest.mark.parametrize("name", ["cifar_a", "resnet18", "resnext", "mobilenet_v3", "bert_free"])

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from graph.zoo import make
 from torch import nn
 
 from prunus.graph.build import build
 from prunus.graph.members import bind, readers_of
-from tests.graph.zoo import make
 
 
 class Net(nn.Module):
@@ -57,7 +57,9 @@ def test_signals_line_up():
     model, _, groups = _case()
     width = 8 * 4
     stats = SimpleNamespace(
-        input_mean=torch.arange(width).view(8, 4), hessian=torch.arange(width * width).view(width, width), grad=model.conv2.weight
+        input_mean=torch.arange(width).view(8, 4),
+        hessian=torch.arange(width * width).view(width, width),
+        grad=model.conv2.weight,
     )
     member = next(m for m in bind(groups["conv1.weight:0"], model, {"conv2": stats}).readers)
     assert torch.equal(member.input_mean, torch.arange(width).view(8, 4))

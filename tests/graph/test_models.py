@@ -7,13 +7,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from graph.zoo import SINGLE, ZOO, make
 
 from prunus.graph.build import build
 from prunus.graph.count import Counter
 from prunus.graph.cut import cut
 from prunus.graph.prove import prove
 from prunus.graph.record import run, tensors_in
-from tests.graph.zoo import SINGLE, ZOO, make
 
 FULL_SHARE = set(ZOO) - {"swin", "shufflenet", "cifar_a"}
 
@@ -45,7 +45,7 @@ def test_one_group_at_a_time(case):
 
 
 def test_most_parameters_can_be_pruned(case):
-    name, model, _, graph = case
+    name, _model, _, graph = case
     from prunus.prunables.model import prunable_share
 
     assert graph.groups
@@ -62,7 +62,7 @@ def test_counts_are_those_of_the_cut_model(case):
 
 
 def test_keep_all_is_identity(case):
-    _, model, example, graph = case
+    _, model, _example, graph = case
     same = cut(model, graph, {group.name: np.arange(group.size) for group in graph.groups})
     assert same is not model
     before, after = model.state_dict(), same.state_dict()

@@ -9,13 +9,13 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
+from graph.zoo import make
 from torch import nn
 
 from prunus.core.errors import BadInput
 from prunus.graph.build import build
 from prunus.graph.record import record
 from prunus.graph.rules import known
-from tests.graph.zoo import make
 
 
 class Caching(nn.Module):

@@ -108,7 +108,7 @@ def _shuffle(x):
 def _check(model, example, least=1):
     model = model.double().eval()
     graph = build(model, example)
-    assert len(graph.groups) >= least, {key: reason for key, reason in graph.frozen.items()}
+    assert len(graph.groups) >= least, dict(graph.frozen.items())
     for seed in (0, 1):
         rng = np.random.default_rng(seed)
         keep = {
@@ -134,7 +134,9 @@ def test_images(name):
 
 
 def test_grouped_convolution_can_lose_whole_blocks():
-    graph = _check(Images(lambda m, x: m.conv(x), conv=nn.Conv2d(8, 8, 3, groups=4)), torch.randn(2, 3, 6, 6).double(), 3)
+    graph = _check(
+        Images(lambda m, x: m.conv(x), conv=nn.Conv2d(8, 8, 3, groups=4)), torch.randn(2, 3, 6, 6).double(), 3
+    )
     model = Images(lambda m, x: m.conv(x), conv=nn.Conv2d(8, 8, 3, groups=4)).double().eval()
     blocks = next(g for g in graph.groups if g.size == 4)
     small = cut(model, build(model, torch.randn(2, 3, 6, 6).double()), {blocks.name: np.array([1, 3])})

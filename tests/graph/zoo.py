@@ -80,20 +80,32 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "cifar_a": (lambda: CifarResNet("A"), image()),
     "cifar_b": (lambda: CifarResNet("B"), image()),
     "resnet18": (_tv("resnet18"), image()),
-    "vgg11": (lambda: nn.Sequential(torchvision.models.vgg11_bn(weights=None).features[:15], nn.Flatten(), nn.Linear(4096, 5)),
-              image()),
+    "vgg11": (
+        lambda: nn.Sequential(
+            torchvision.models.vgg11_bn(weights=None).features[:15], nn.Flatten(), nn.Linear(4096, 5)
+        ),
+        image(),
+    ),
     "densenet": (lambda: torchvision.models.DenseNet(8, (2, 3, 2), 16), image(64)),
     "mobilenet_v3": (_tv("mobilenet_v3_small"), image()),
     "shufflenet": (_tv("shufflenet_v2_x0_5"), image()),
     "googlenet": (_tv("googlenet", init_weights=False), image(64)),
     "squeezenet": (_tv("squeezenet1_1"), image(64)),
     "efficientnet": (_tv("efficientnet_b0"), image()),
-    "resnext": (lambda: torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=4,
-                                                  width_per_group=8), image()),
+    "resnext": (
+        lambda: torchvision.models.ResNet(
+            torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=4, width_per_group=8
+        ),
+        image(),
+    ),
     "vit": (lambda: torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 48), image()),
     "timm_vit": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2), image()),
-    "timm_swin": (lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=56, depths=(1, 2), embed_dim=24,
-                                            num_heads=(2, 4)), image(56)),
+    "timm_swin": (
+        lambda: timm.create_model(
+            "swin_tiny_patch4_window7_224", img_size=56, depths=(1, 2), embed_dim=24, num_heads=(2, 4)
+        ),
+        image(56),
+    ),
     "swin": (lambda: torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4]), image()),
     "mixer": (lambda: timm.models.mlp_mixer.MlpMixer(5, 32, patch_size=8, num_blocks=2, embed_dim=24), image()),
     "convnext": (lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1)), image()),
@@ -104,10 +116,23 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "qwen3": (_hf("Qwen3ForCausalLM", **TEXT, num_key_value_heads=2, head_dim=16), IDS),
     "gemma": (_hf("GemmaForCausalLM", **TEXT, num_key_value_heads=1, head_dim=8), IDS),
     "phi3": (_hf("Phi3ForCausalLM", **TEXT, num_key_value_heads=2, pad_token_id=0), IDS),
-    "gpt2": (_hf("GPT2LMHeadModel", n_embd=32, n_layer=2, n_head=4, vocab_size=50, bos_token_id=0, eos_token_id=0), IDS),
+    "gpt2": (
+        _hf("GPT2LMHeadModel", n_embd=32, n_layer=2, n_head=4, vocab_size=50, bos_token_id=0, eos_token_id=0),
+        IDS,
+    ),
     "bert": (_hf("BertForSequenceClassification", **TEXT), IDS),
-    "opt": (_hf("OPTForCausalLM", hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=50,
-                word_embed_proj_dim=32), IDS),
+    "opt": (
+        _hf(
+            "OPTForCausalLM",
+            hidden_size=32,
+            ffn_dim=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            vocab_size=50,
+            word_embed_proj_dim=32,
+        ),
+        IDS,
+    ),
 }
 
 

@@ -189,6 +189,10 @@ def test_a_tie_that_breaks_later_is_found():
     torch.testing.assert_close(found["a"].input_mean[:, 0], x.mean(0))
     torch.testing.assert_close(found["b"].input_mean[:, 0], torch.cat([x[:3], 2 * x[3:]]).mean(0))
 
+    batches = [(x[:3], torch.zeros(3, dtype=torch.long)), (x[3:], torch.zeros(3, dtype=torch.long))]
+    with pytest.raises(BadInput, match="read once only"):
+        collect(Later(), iter(batches), "input_mean")
+
 
 def test_a_module_called_twice_counts_both_inputs():
     layer = nn.Linear(4, 4)

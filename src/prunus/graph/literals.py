@@ -7,6 +7,7 @@ the module (or its config) that holds the old size is bound to the dimension; wh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -14,11 +15,13 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, is_frozen, leaves, product, resolve, size_of, unify
+from prunus.graph.axes import Axis, Cat, Dim, freeze, is_frozen, leaves, resolve, size_of, unify
 from prunus.graph.build import Binding, Graph
-from prunus.graph.record import Node, Trace, Twin
-from prunus.graph.resize import is_standard, place_all, refresh, write_attribute
+from prunus.graph.holders import attributes, differ, leaves_of, numbers_differ, ordinals, sizes_of_first, subtrees
+from prunus.graph.record import Twin
+from prunus.graph.resize import place_all, refresh, write_attribute
 from prunus.graph.rules import bind, known
+from prunus.graph.trace import Node, Trace
 
 VARIABLE = ("nonzero", "nonzero_numpy", "masked_select", "nms", "unique", "unique2", "_unique2", "unique_dim", "where_")
 ROUNDS = 400  # trials before giving up; each is one fake pass
@@ -79,7 +82,7 @@ class Trial:
         self.modules = dict(twin.model.named_modules())
         nodes = enumerate(self.main.trace.nodes)
         self.limit = next((index for index, node in nodes if node.op in VARIABLE), len(self.main.trace.nodes) + 1)
-        self.ordinals, self.by_place = _ordinals(self.main.trace)
+        self.ordinals, self.by_place = ordinals(self.main.trace)
 
     def all_leaves(self) -> list[Axis]:
         """Every live leaf of a parameter."""
@@ -158,7 +161,7 @@ class Trial:
             expected = tuple(size_of(dim, self.current) for dim in self.main.dims[old])
             if expected != running.values[new].shape:
                 return f"size {list(running.values[new].shape)} instead of {list(expected)}"
-        return self._literal_differs(index, node) or _numbers_differ(before, node)
+        return self._literal_differs(index, node) or numbers_differ(before, node)
 
     def _literal_differs(self, index: int, node: Node) -> str:
         """A number of groups that does not follow, where the operator would not notice."""
@@ -212,10 +215,10 @@ class Trial:
 
     def family(self, found: Difference, leaf: Axis) -> list[Axis]:
         """The leaf and those at its place in sibling nodes."""
-        addresses = [number for number, dim in enumerate(_subtrees(self._dims(found.node))) if dim is leaf]
+        addresses = [number for number, dim in enumerate(subtrees(self._dims(found.node))) if dim is leaf]
         family = {leaf: None}
         for node in self.siblings(found)[1:] if addresses else ():
-            trees = list(_subtrees(self._dims(node)))
+            trees = list(subtrees(self._dims(node)))
             other = trees[addresses[0]] if addresses[0] < len(trees) else None
             if isinstance(other, Axis) and not other.frozen and other.size > 1:
                 family[other] = None
@@ -254,17 +257,14 @@ class Trial:
     def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
         """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
         for node in self.siblings(found):
-            for dim in _subtrees(self._dims(node)):
-                for binding in self._bound(node.module):
-                    other = resolve(binding.dim)
-                    if binding.old != dim.size or is_frozen(dim) or not _differ(dim, other, self.current):
-                        continue
-                    if isinstance(dim, Axis):
-                        yield [(dim, other)]
-                        continue
-                    pair = list(zip(leaves(dim), leaves(other)))
-                    if [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
-                        yield [(a, b) for a, b in pair if a is not b]
+            held = [(binding.old, resolve(binding.dim)) for binding in self._bound(node.module)]
+            for dim, (old, other) in itertools.product(subtrees(self._dims(node)), held):
+                if old != dim.size or is_frozen(dim) or not differ(dim, other, self.current):
+                    continue
+                if isinstance(dim, Axis):
+                    yield [(dim, other)]
+                elif [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
+                    yield [(a, b) for a, b in zip(leaves(dim), leaves(other)) if a is not b]
 
     def _bound(self, path: str) -> list[Binding]:
         """Bindings whose attribute a module at `path` reads: its own, or one of the config it shares."""
@@ -291,10 +291,10 @@ class Trial:
     def _attempts(self, found: Difference) -> Iterator[list[Binding]]:
         path = found.node.module
         tried: set[tuple[str, str, int | None, bool, int]] = set()
-        trees = list(_subtrees(self._dims(found.node)))
+        trees = list(subtrees(self._dims(found.node)))
         yield from self._sequences(found)
         while True:
-            for holder in _attributes(self.modules.get(path), path):
+            for holder in attributes(self.modules.get(path), path):
                 for number, dim in enumerate(trees):
                     new = size_of(dim, self.current)
                     key = (path, holder[0], holder[1], holder[2], new)
@@ -323,7 +323,7 @@ class Trial:
                 yield made
 
     def _held(self, node: Node) -> list[tuple[str, int | None, bool, int]]:
-        return list(_attributes(self.modules.get(node.module), node.module))
+        return list(attributes(self.modules.get(node.module), node.module))
 
     def _everywhere(
         self, found: Difference, path: str, holder: tuple[str, int | None, bool, int], number: int, dim: Dim
@@ -334,94 +334,20 @@ class Trial:
         up = found.node.module[len(path) :]
         for node in self.siblings(found)[1:]:
             other = node.module.removesuffix(up) if up else node.module
-            trees = list(_subtrees(self._dims(node)))
+            trees = list(subtrees(self._dims(node)))
             if config or number >= len(trees) or (up and not node.module.endswith(up)):
                 continue
-            for entry in _attributes(self.modules.get(other), other):
-                if entry[:3] == holder[:3] and entry[3] == trees[number].size and other != path:
-                    made.append(Binding(other, attribute, place, config, entry[3], trees[number]))
+            wanted = (attribute, place, config, trees[number].size)
+            if other != path and wanted in attributes(self.modules.get(other), other):
+                made.append(Binding(other, attribute, place, config, wanted[3], trees[number]))
         return made
 
 
-def _ordinals(trace: Trace) -> tuple[list[int], dict[tuple[str, int], Node]]:
-    counts: dict[str, int] = {}
-    ordinals: list[int] = []
-    places: dict[tuple[str, int], Node] = {}
-    for node in trace.nodes:
-        ordinals.append(counts.get(node.module, 0))
-        places[(node.module, ordinals[-1])] = node
-        counts[node.module] = ordinals[-1] + 1
-    return ordinals, places
-
-
-def _subtrees(dims: list[Dim]) -> Iterator[Dim]:
-    """Every dimension, run of factors, part and leading parts, in a fixed order."""
-    for dim in dims:
-        yield from _subtree(resolve(dim))
-
-
-def _subtree(item: Dim) -> Iterator[Dim]:
-    yield item
-    if isinstance(item, Prod):
-        count = len(item.factors)
-        for first in range(count):
-            for last in range(first + 1, count + 1):
-                if last - first == 1:
-                    yield from _subtree(resolve(item.factors[first]))
-                elif last - first < count:
-                    yield product(item.factors[first:last])
-    elif isinstance(item, Cat) and len(item.parts) <= 8:
-        for position, part in enumerate(item.parts):
-            yield from _subtree(resolve(part))
-            if 0 < position < len(item.parts) - 1:
-                yield concat(item.parts[: position + 1])
-
-
-def _attributes(module: nn.Module | None, path: str) -> Iterator[tuple[str, int | None, bool, int]]:
-    """Whole numbers held by a module or its config: (attribute, place in a sequence, config?, value)."""
-    if module is None or is_standard(module):
-        return
-    config = getattr(module, "config", None)
-    for owner, in_config in ((module, False), (config, True)):
-        for name, item in vars(owner).items() if hasattr(owner, "__dict__") else ():
-            if isinstance(item, int) and not isinstance(item, bool) and item > 1:
-                yield name, None, in_config, item
-            elif isinstance(item, (tuple, list, torch.Size)):
-                for position, entry in enumerate(item):
-                    if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
-                        yield name, position, in_config, entry
-
-
-def sizes_of_first(pairs: list[tuple[Axis, Axis]], sizes: dict[Axis, int]) -> dict[Axis, int]:
-    """The size that each second member of some pairs has."""
-    return {first: sizes[first] for _, first in pairs}
-
-
-def leaves_of(dims: list[Dim]) -> list[Axis]:
-    """Every leaf of several dimensions."""
-    return [leaf for dim in dims for leaf in leaves(dim)]
-
-
-def _differ(a: Dim, b: Dim, sizes: dict[Axis, int]) -> bool:
-    return a.size == b.size and size_of(a, sizes) != size_of(b, sizes)
-
-
-def _numbers_differ(before: Node, node: Node) -> str:
-    """Scale factors must not follow the sizes."""
-    if before.op not in ("mul", "div", "add", "sub", "pow", "scaled_dot_product_attention", "mul_", "div_", "full"):
-        return ""
-    old = [item for item in (*before.args, *before.kwargs.values()) if isinstance(item, float)]
-    new = [item for item in (*node.args, *node.kwargs.values()) if isinstance(item, float)]
-    return f"the number {new} instead of {old}" if old != new else ""
-
-
 def _freeze_movements(graph: Graph) -> None:
-    """Models that need data get no trial: what their code may give as a number stays whole."""
+    """Models too large to try sizes on: what their code may give as a number stays whole."""
     numbers = ("view", "reshape", "split", "split_with_sizes", "expand", "unflatten", "chunk", "slice", "pad", "narrow")
     for one in graph.passes:
-        for node in one.trace.nodes:
-            if node.op in numbers:
-                values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
-                for value in values:
-                    for dim in one.dims[value]:
-                        freeze(dim, f"{node.op} in {node.module or 'the model'}: its sizes could not be tried")
+        for node in [node for node in one.trace.nodes if node.op in numbers]:
+            values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
+            for dim in [dim for value in values for dim in one.dims[value]]:
+                freeze(dim, f"{node.op} in {node.module or 'the model'}: its sizes could not be tried")

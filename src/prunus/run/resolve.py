@@ -77,7 +77,7 @@ class _Builder:
     def all(self, tried: tuple[Case, ...]) -> None:
         self.dense = {_setting(case): case.arm for case in tried if not case.steps and not case.recover}
         for case in tried:
-            for seed in self.recipe.run.seeds:
+            for seed in case.seeds or self.recipe.run.seeds:
                 self.case(case, seed)
 
     def node(self, stage: str, label: str, inputs: Mapping[str, str], /, **params: Any) -> str:

@@ -83,7 +83,12 @@ def collect(
     with torch_fork(0, "signals"), Bar(progress, "signals") as bar:
         try:
             return job.run(_batches(data, batch), bar, share=True)
-        except SharingBroken:
+        except SharingBroken as broken:
+            if isinstance(data, Iterator):
+                raise BadInput(
+                    f"module {broken} stopped sharing its input with others, so the pass must start again, but the data "
+                    "can be read once only: give a list, a loader or a Dataset"
+                ) from broken
             return job.run(_batches(data, batch), bar, share=False)
 
 
