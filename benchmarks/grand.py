@@ -30,7 +30,8 @@ def main() -> None:
         collect(model, (x, y), "grad_norm", batch=64, progress=False)
 
     ways = {"forward + backward": batched, "grad_norm": grand}
-    line("GraNd ResNet-20 / training pass", ways, over="forward + backward", limit=3.0, rounds=options.rounds, rows=options.rows)  # fmt: skip
+    facts = {"rounds": options.rounds, "rows": options.rows}
+    line("GraNd ResNet-20 / training pass", ways, over="forward + backward", limit=3.0, **facts)
     digits(options.rounds)
 
 

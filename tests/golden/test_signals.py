@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import nn
@@ -54,7 +56,7 @@ def test_obspa_hessian_is_twice_the_second_moment(golden):
 def test_block_influence(golden):
     case = golden("shortgpt--block-influence")
     hidden = torch.from_numpy(case["hidden"])
-    sums = [(1 - cosine(before, after)).sum() for before, after in zip(hidden, hidden[1:])]
+    sums = [(1 - cosine(before, after)).sum() for before, after in pairwise(hidden)]
     np.testing.assert_allclose(torch.stack(sums), case["bi_sum"], rtol=1e-5)
 
 
@@ -73,7 +75,9 @@ def test_grand_of_a_two_layer_network(golden):
 def test_training_log_accumulated_online(golden):
     case = golden("ccs--stratified")
     labels = case["labels"]
-    dynamics = Dynamics(len(labels), ("aum", "el2n_sum", "forgetting", "correctness"), el2n_epochs=case.value("el2n_epochs"))
+    dynamics = Dynamics(
+        len(labels), ("aum", "el2n_sum", "forgetting", "correctness"), el2n_epochs=case.value("el2n_epochs")
+    )
     for logits in torch.from_numpy(case["log_probs_f16"].astype(np.float32)):
         dynamics.update(EpochRows(np.arange(len(labels)), row_values(logits, torch.from_numpy(labels))))
     found = dynamics.fields()

@@ -168,7 +168,9 @@ def _keep(net, graph, case, kind):
         name = f"{root}.weight:0"
         size = graph.axes[name].size
         score = _importance(net, graph, root, "mean")
-        place = next(s.index for g in graph.groups if g.name == name for s in g.slots if s.parameter == f"{root}.weight")
+        place = next(
+            s.index for g in graph.groups if g.name == name for s in g.slots if s.parameter == f"{root}.weight"
+        )
         value = score[place].mean(1)
         count = len(case[f"{kind}:{root}.weight"]) // place.shape[1]
         keep[name] = np.sort(np.argsort(-value, kind="stable")[:count])

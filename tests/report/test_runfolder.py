@@ -21,7 +21,10 @@ def folder(tmp_path):
     )
     plan, _, _ = rows_plan()
     plan.save(tmp_path / "arms" / "el2n+ccs" / "30pct-rows" / "seed0" / "plan")
-    files.write_json(tmp_path / "arms" / "el2n+ccs" / "30pct-rows" / "seed0" / "model" / "applied.json", {"rows": 600})
+    files.write_json(
+        tmp_path / "arms" / "el2n+ccs" / "30pct-rows" / "seed0" / "model" / "applied.json",
+        {"schema": 1, "got": {"rows": 600}},
+    )
     return tmp_path
 
 

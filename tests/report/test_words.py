@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunus.core.arms import arms, count, label, mean_interval, show
+from prunus.core.arms import arms, count, label, mean_interval, notes, show
 from prunus.core.results import Results, Row
 from prunus.core.table import results_table
 from prunus.report import build, markdown, text, view
@@ -50,6 +50,22 @@ def test_arms_put_dense_first_and_controls_last():
     assert [arm.role for arm in found] == ["dense", "pruned", "control"]
     assert found[0].numbers["accuracy"].seeds == 2
     assert found[0].numbers["accuracy"].value == pytest.approx(0.905)
+
+
+def test_notes_are_said_once_and_numbers_that_vary_as_a_range():
+    said = [
+        "role=test; rows=444; test_passes=10",
+        "role=test; rows=444; test_passes=24; read twice",
+        "rows=444; test_passes=11",
+    ]
+    found = arms(Results(tuple(Row(f"a{i}", "", "", None, "accuracy", 0.5, note=note) for i, note in enumerate(said))))
+    assert notes(found) == ("read twice", "role=test; rows=444; test_passes=10 to 24")
+
+
+def test_counts_that_no_seed_changes_have_no_interval():
+    rows = tuple(Row("cut", "channels/l1", "50% macs", seed, "params", 2475) for seed in range(3))
+    (arm,) = arms(Results(rows))
+    assert (arm.numbers["params"].interval, arm.numbers["params"].seeds) == (None, 3)
 
 
 def test_table_says_when_no_control_was_run():

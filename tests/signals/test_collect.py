@@ -18,7 +18,10 @@ from prunus.signals.rowset import Signals
 from prunus.train.models import mlp, seeded
 from prunus.train.step import Step, per_row_loss, transformers_step
 
-EVERYTHING = ("probs", "logits", "loss", "embedding", "grad_norm", "input_mean", "input_var", "input_norm", "hessian", "grad", "block_influence", "weight")  # fmt: skip
+EVERYTHING = (
+    *("probs", "logits", "loss", "embedding", "grad_norm", "input_mean", "input_var", "input_norm"),
+    *("hessian", "grad", "block_influence", "weight"),
+)
 
 
 def inputs_of(model: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -35,7 +38,11 @@ def columns(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """[N, in * taps], float64."""
     x = x.double()
     if isinstance(module, nn.Conv2d):
-        return F.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride).transpose(1, 2).flatten(0, 1)
+        return (
+            F.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
+            .transpose(1, 2)
+            .flatten(0, 1)
+        )
     return x.reshape(-1, x.shape[-1])
 
 
@@ -78,8 +85,14 @@ def test_every_convolution_form(layer):
     x = torch.randn(9, 4, 7, 6) + 1
     model = nn.Sequential(layer, nn.Flatten(), nn.LazyLinear(3))
     model(x)
-    stats = collect(model, (x, torch.zeros(9, dtype=torch.long)), ("input_mean", "input_var", "hessian"), batch=4).modules["0"]
-    pad = layer._reversed_padding_repeated_twice if isinstance(layer.padding, str) or layer.padding_mode != "zeros" else [p for s in reversed(layer.padding) for p in (s, s)]
+    stats = collect(
+        model, (x, torch.zeros(9, dtype=torch.long)), ("input_mean", "input_var", "hessian"), batch=4
+    ).modules["0"]
+    pad = (
+        layer._reversed_padding_repeated_twice
+        if isinstance(layer.padding, str) or layer.padding_mode != "zeros"
+        else [p for s in reversed(layer.padding) for p in (s, s)]
+    )
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     unfolded = F.unfold(F.pad(x.double(), pad, mode=mode), layer.kernel_size, layer.dilation, 0, layer.stride)
     table = unfolded.transpose(1, 2).flatten(0, 1)
@@ -87,7 +100,9 @@ def test_every_convolution_form(layer):
     torch.testing.assert_close(stats.input_var.flatten().double(), table.var(0), rtol=1e-5, atol=1e-6)
     parts = table.unflatten(1, (layer.groups, -1)).transpose(0, 1)
     explicit = 2 * parts.transpose(1, 2) @ parts
-    torch.testing.assert_close(stats.hessian.double(), explicit if layer.groups > 1 else explicit[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        stats.hessian.double(), explicit if layer.groups > 1 else explicit[0], rtol=1e-4, atol=1e-4
+    )
     seen = stats.per_output("input_var", layer.out_channels)
     assert seen.shape[1] == layer.weight[0].numel()
 
@@ -151,7 +166,9 @@ def test_modules_that_see_one_tensor_share_one_source():
         def forward(self, x):
             return self.down(self.gate(x).relu() * self.up(x))
 
-    modules = collect(Gated(), (torch.randn(20, 6), torch.zeros(20, dtype=torch.long)), ("hessian", "input_var"), batch=8).modules
+    modules = collect(
+        Gated(), (torch.randn(20, 6), torch.zeros(20, dtype=torch.long)), ("hessian", "input_var"), batch=8
+    ).modules
     assert modules["gate"].hessian is modules["up"].hessian
     assert modules["gate"].input_var is modules["up"].input_var
     assert modules["down"].hessian.shape == (8, 8)
@@ -172,6 +189,10 @@ def test_a_tie_that_breaks_later_is_found():
     torch.testing.assert_close(found["a"].input_mean[:, 0], x.mean(0))
     torch.testing.assert_close(found["b"].input_mean[:, 0], torch.cat([x[:3], 2 * x[3:]]).mean(0))
 
+    batches = [(x[:3], torch.zeros(3, dtype=torch.long)), (x[3:], torch.zeros(3, dtype=torch.long))]
+    with pytest.raises(BadInput, match="read once only"):
+        collect(Later(), iter(batches), "input_mean")
+
 
 def test_a_module_called_twice_counts_both_inputs():
     layer = nn.Linear(4, 4)
@@ -189,7 +210,10 @@ def snapshot(model: nn.Module):
         [parameter.requires_grad for parameter in model.parameters()],
         [None if p.grad is None else p.grad.clone() for p in model.parameters()],
         [buffer.clone() for buffer in model.buffers()],
-        [len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks) for module in model.modules()],
+        [
+            len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+            for module in model.modules()
+        ],
     )
 
 
@@ -224,7 +248,12 @@ def test_the_model_is_left_as_it_was_after_an_error(vit):
 def test_nan_names_where(vit, need):
     with torch.no_grad():
         vit.blocks[1].mlp[0].bias[3] = float("nan")
-    where = {"input_norm": r"blocks\.1\.mlp\.2", "hessian": r"blocks\.1\.mlp\.2", "block_influence": r"blocks\.1", "probs": r"ids \[0, 1"}
+    where = {
+        "input_norm": r"blocks\.1\.mlp\.2",
+        "hessian": r"blocks\.1\.mlp\.2",
+        "block_influence": r"blocks\.1",
+        "probs": r"ids \[0, 1",
+    }
     with pytest.raises(NonFinite, match=where.get(need, ".")):
         collect(vit, (torch.randn(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)), need)
 
@@ -286,6 +315,12 @@ def test_rows_go_to_shards_as_they_come(net, images, tmp_path):
     assert torch.equal(memory.probs, Signals.load(tmp_path / "s").probs)
 
 
+def test_what_was_not_reached_is_listed(vit):
+    found = collect(vit, (torch.randn(3, 3, 8, 8), torch.arange(3)), "input_norm").modules
+    assert found.unreached(vit, "input_norm") == ("cls_token", "pos_embed")
+    assert "head.weight" in found.unreached(vit, "hessian")
+
+
 def test_module_signals_round_trip(net, images, tmp_path):
     found = collect(net, images, ("hessian", "input_mean", "grad")).modules
     found.save(tmp_path / "m")
@@ -299,7 +334,8 @@ def test_module_signals_round_trip(net, images, tmp_path):
 
 def test_every_file_declares_what_it_provides():
     known = providers()
-    assert {"probs", "loss", "embedding", "grad_norm", "hessian", "input_var", "grad", "block_influence", "aum", "weight", "cls_attention", "received_attention"} <= set(known)  # fmt: skip
+    named = "probs loss embedding grad_norm hessian input_var grad block_influence aum weight cls_attention"
+    assert {*named.split(), "received_attention"} <= set(known)
     for provider in known.values():
         assert provider.version >= 1
         assert provider.memory
@@ -312,7 +348,10 @@ def test_every_file_declares_what_it_provides():
 def llama():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(vocab_size=40, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, head_dim=8, max_position_embeddings=32)  # fmt: skip
+    config = transformers.LlamaConfig(
+        vocab_size=40, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=8, max_position_embeddings=32,
+    )  # fmt: skip
     return transformers.LlamaForCausalLM(config).eval()
 
 
@@ -320,7 +359,14 @@ def test_padding_tokens_do_not_count():
     model = llama()
     tokens = torch.randint(1, 40, (4, 7))
     mask = torch.ones_like(tokens)
-    plain = [{"ids": torch.tensor([row]), "input_ids": tokens[row : row + 1, : 7 - row], "attention_mask": mask[row : row + 1, : 7 - row]} for row in range(4)]
+    plain = [
+        {
+            "ids": torch.tensor([row]),
+            "input_ids": tokens[row : row + 1, : 7 - row],
+            "attention_mask": mask[row : row + 1, : 7 - row],
+        }
+        for row in range(4)
+    ]
     padded = mask.clone()
     for row in range(4):
         padded[row, 7 - row :] = 0
@@ -332,7 +378,9 @@ def test_padding_tokens_do_not_count():
         if name == "lm_head":
             continue
         for field, value in stats.fields.items():
-            torch.testing.assert_close(value, other.modules[name].fields[field], rtol=1e-4, atol=1e-5, msg=lambda m: f"{name}.{field} {m}")
+            torch.testing.assert_close(
+                value, other.modules[name].fields[field], rtol=1e-4, atol=1e-5, msg=f"{name}.{field}"
+            )
 
 
 def test_llama_shares_q_k_v_and_gate_up():
@@ -356,7 +404,10 @@ def test_block_influence_is_of_the_raw_layer_output():
     tokens = torch.randint(1, 40, (2, 6))
     found = collect(model, [{"input_ids": tokens}], "block_influence").modules
     states = []
-    handles = [layer.register_forward_hook(lambda m, a, o: states.append((a[0], o[0] if isinstance(o, tuple) else o))) for layer in model.model.layers]
+    handles = [
+        layer.register_forward_hook(lambda m, a, o: states.append((a[0], o[0] if isinstance(o, tuple) else o)))
+        for layer in model.model.layers
+    ]
     with torch.no_grad():
         model(tokens)
     for handle in handles:

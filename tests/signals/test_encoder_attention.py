@@ -40,7 +40,14 @@ def test_fused_projection_as_in_timm():
 def test_separate_projections_as_in_transformers(name):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 24, "patch_size": 8}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 24,
+        "patch_size": 8,
+    }
     config = getattr(transformers, name.replace("Model", "Config"))(**sizes)
     model = getattr(transformers, name)(config).eval()
     x = torch.randn(2, 3, 24, 24)
@@ -76,3 +83,18 @@ def test_torch_multihead_attention(batch_first):
 def test_no_readable_attention_is_said(net, images):
     with pytest.raises(BadInput, match="0 attention modules"):
         collect(net, images, "cls_attention")
+
+
+def test_embedding_of_encoders_with_and_without_a_head():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    x, y = torch.randn(3, 3, 32, 32), torch.tensor([0, 1, 0])
+    for name, options in (("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 1}), ("resnet10t", {})):
+        model = timm.create_model(name, num_classes=0, **options).eval()
+        with torch.no_grad():
+            features = model(x)
+        torch.testing.assert_close(collect(model, [(x, None)], "embedding").rows.embedding, features)
+        headed = timm.create_model(name, num_classes=4, **options).eval()
+        found = collect(headed, (x, y), "embedding").rows.embedding
+        with torch.no_grad():
+            torch.testing.assert_close(found, headed.forward_head(headed.forward_features(x), pre_logits=True))

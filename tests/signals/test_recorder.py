@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_online_equals_the_full_log(log, text):
         "window_std": windows.std(2).mean(0), "window_dual": (windows.std(2) * (1 - windows.mean(2))).mean(0),
     }  # fmt: skip
     for name, value in expected.items():
-        torch.testing.assert_close(found.field(name).double(), value, rtol=1e-4, atol=1e-5, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(found.field(name).double(), value, rtol=1e-4, atol=1e-5, msg=name)
     forgetting = (correct[:-1] & ~correct[1:]).sum(0)
     assert found.forgetting.tolist() == forgetting.tolist()
     assert found.correctness.tolist() == correct.sum(0).tolist()
@@ -111,6 +112,10 @@ def test_the_first_entry_counts_once_per_epoch_across_ranks(tmp_path, log):
         assert len(list(tmp_path.glob("epoch-*"))) == 0, f"epoch {epoch} is folded when its last rank is there"
     found = ranks[1].signals()
     assert found.seen.tolist() == [3] * ROWS
+    ranks[1].batch(rows.ids[:20], loss=torch.ones(20))
+    ranks[1].end_epoch()
+    with pytest.raises(BadInput, match=r"ranks \[1\] have not ended epoch 3"):
+        ranks[1].signals()
     assert found.loss_sum.tolist() == [3.0] * 20 + [6.0] * (ROWS - 20)
     with pytest.raises(BadInput, match="rank 0"):
         ranks[0].signals()
@@ -169,6 +174,33 @@ def test_a_killed_run_goes_on_where_its_last_epoch_ended(tmp_path, log):
     replay(second, rows, log, start=5)
     for name in PROVIDES:
         torch.testing.assert_close(second.signals().field(name), whole.signals().field(name), rtol=1e-6, atol=1e-6)
+
+
+KILLED = """
+import numpy as np, torch
+from prunus.signals.recorder import Recorder
+ids = np.arange(20000)
+recorder = Recorder(ids, ("seen", "aum", "window_std"), {folder!r}, ids=ids)
+logits, labels = torch.randn(20000, 4), torch.zeros(20000, dtype=torch.long)
+while True:
+    recorder.batch(ids, logits=logits, labels=labels)
+    recorder.end_epoch()
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_a_whole_state(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", KILLED.format(folder=str(tmp_path))])
+    state = tmp_path / "state.safetensors"
+    deadline = time.monotonic() + 60
+    while not state.exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    child.kill()
+    child.wait()
+    ids = np.arange(20000)
+    recorder = Recorder(ids, ("seen", "aum", "window_std"), tmp_path, ids=ids)
+    assert recorder.epoch >= 1
+    assert set(recorder.signals().seen.tolist()) == {recorder.epoch}
 
 
 def test_a_repeated_epoch_is_not_counted_twice(tmp_path, log):

@@ -83,6 +83,9 @@ def test_take_align_merge_concat():
     assert both.ids.tolist() == [0, 7, 28]
     with pytest.raises(BadInput, match="more than once"):
         Signals.concat([signals, signals])
+    ranks = Signals.concat([signals.take([4, 0, 2]), signals.take([2, 9, 0])], repeated="first")
+    assert ranks.ids.tolist() == [28, 0, 14, 63]
+    torch.testing.assert_close(ranks.probs, signals.probs[[4, 0, 2, 9]])
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -128,7 +131,10 @@ def test_a_truncated_shard_is_corrupt(tmp_path):
         Signals.load(tmp_path / "s", verify=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{}", b"\x02" + b"\0" * 7 + b"{}", b"PK\x03\x04pickle"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{}", b"\x02" + b"\0" * 7 + b"{}", b"PK\x03\x04pickle"],
+)
 def test_hostile_shards_are_corrupt(tmp_path, content):
     some().save(tmp_path / "s")
     path = next((tmp_path / "s").glob("rows-*"))

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from prunus.core.errors import BadInput, CorruptFile, FingerprintMismatch, IdMismatch, NonFinite, SplitError, UnknownName
+from prunus.core.errors import (
+    BadInput,
+    CorruptFile,
+    FingerprintMismatch,
+    IdMismatch,
+    NonFinite,
+    SplitError,
+    UnknownName,
+)
 from prunus.train.augment import flip, flip_shift, shift
 from prunus.train.feed import Feed
 from prunus.train.loop import fit
@@ -90,7 +98,7 @@ def test_a_killed_run_resumes_bit_for_bit(rows, tmp_path, optimizer, save_every)
             if self.batches == 13:
                 raise Killed
 
-        def end_epoch(self):
+        def end_epoch(self, epoch):
             pass
 
     broken, path = make(), tmp_path / "train.safetensors"
@@ -100,6 +108,7 @@ def test_a_killed_run_resumes_bit_for_bit(rows, tmp_path, optimizer, save_every)
     history = fit(resumed, rows, **settings, checkpoint=path, save_every=save_every)
     assert same(whole, resumed)
     assert history.steps == 20
+    assert history.samples == 4 * ROWS
 
 
 def test_checkpoints_of_other_settings_and_broken_ones(rows, tmp_path):
@@ -316,3 +325,25 @@ def test_a_silent_bar(rows, capfd):
     fit(net(), rows, epochs=1)
     assert capfd.readouterr() == ("", "")
     fit(net(), rows, epochs=1, progress=True)
+
+
+def test_a_dataset_is_trained_on_recorded_and_measured(rows):
+    """The whole of doors 2 and 3 on the project's own Dataset."""
+    from prunus.prunables.dataset import Dataset
+    from prunus.signals.collect import collect
+    from prunus.signals.recorder import Recorder
+
+    x, y = rows
+    data = Dataset((x, y), ids=np.array([f"row{number}" for number in range(ROWS)]))
+    recorder = Recorder(data, ("el2n_sum", "forgetting", "loss_last"))
+    model = net()
+    fit(model, data, epochs=4, batch=8, record=recorder)
+    recorded = recorder.signals()
+    measured = collect(model, data, ("probs", "grad_norm", "embedding")).rows
+    assert recorded.ids.tolist() == measured.ids.tolist() == data.ids.tolist()
+    assert measured.merge(recorded).forgetting.shape == (ROWS,)
+    assert recorded.labels.tolist() == y.tolist()
+    hidden = collect(model, data.with_role("val"), "loss").rows
+    assert hidden.loss.mean() < 1
+    with pytest.raises(SplitError):
+        collect(model, data.with_role("test"), "loss")

@@ -24,7 +24,15 @@ def test_sizes_are_those_of_the_protocol():
         CifarResNet(21)
 
 
-@pytest.mark.parametrize(("factory", "sizes", "shape"), [(CifarResNet, (8, 4), (3, 16, 16)), (TinyCNN, (), (1, 8, 8)), (TinyViT, (), (3, 16, 16)), (mlp, (64, 12, 10), (1, 8, 8))])
+@pytest.mark.parametrize(
+    ("factory", "sizes", "shape"),
+    [
+        (CifarResNet, (8, 4), (3, 16, 16)),
+        (TinyCNN, (), (1, 8, 8)),
+        (TinyViT, (), (3, 16, 16)),
+        (mlp, (64, 12, 10), (1, 8, 8)),
+    ],
+)
 def test_forward_and_seed(factory, sizes, shape):
     state = torch.get_rng_state()
     one, two, other = seeded(factory, 3, *sizes), seeded(factory, 3, *sizes), seeded(factory, 4, *sizes)
@@ -38,10 +46,10 @@ def test_forward_and_seed(factory, sizes, shape):
 @pytest.mark.data
 @pytest.mark.parametrize(("depth", "least"), [(20, 0.865), (56, 0.88)])
 def test_released_weights_classify(depth, least):
-    from PIL import Image
-    from safetensors.torch import load_file
     import numpy as np
     import pyarrow.parquet as parquet
+    from PIL import Image
+    from safetensors.torch import load_file
 
     path = DATA / "weights" / f"cifar10-resnet{depth}.safetensors"
     if not path.exists():

@@ -29,6 +29,7 @@ Metric = Literal["wifv", "ifv", "wifn"]
     unit="channels",
     needs=("weight", "input_mean", "input_var"),
     sense="keep",
+    groups="inner",
     compensate="mean_bias",
     allocate="global",
     card="flap",

@@ -5,11 +5,29 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 budget unreachable, 4 gate failed, 
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
+from collections.abc import Sequence
 
 import typer
 
-from prunus.cli import catalogue, check, experiments, models, rows
+from prunus.cli import (
+    apply,
+    catalogue,
+    check,
+    compare,
+    export,
+    measure,
+    plan,
+    recover,
+    report,
+    run,
+    score,
+    signals,
+    sweep,
+)  # fmt: skip
+from prunus.cli.show import note
 from prunus.core.errors import PrunusError
 
 app = typer.Typer(
@@ -20,14 +38,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (catalogue, check, rows, models, experiments):
-    verbs.register(app)
+for verb in (catalogue, check, signals, score, plan, apply, export, recover, measure, compare, report, sweep, run):
+    verb.register(app)
 
 
-def main() -> None:
-    """Entry point: run the verb, print a refusal as one line, and exit with its code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: run the verb, print a refusal as one line, and exit with its code.
+
+    Args:
+        arguments: default those of the process.
+    """
+    warnings.showwarning = _warned
+    logging.getLogger("prunus").setLevel(logging.WARNING)
     try:
-        app()
+        app(None if arguments is None else list(arguments))
     except PrunusError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        note(f"error: {' '.join(str(error).split())}")
         sys.exit(error.exit_code)
+
+
+def _warned(message: Warning | str, *_: object, **__: object) -> None:
+    """Warnings of libraries as one line, without the place in their code."""
+    note(f"warning: {' '.join(str(message).split())}")

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from prunus.cli.show import Json, show, table
+from prunus.cli.flags import Json
+from prunus.cli.show import show, table
 from prunus.core import registry
 from prunus.core.registry import Method
 

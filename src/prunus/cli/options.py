@@ -3,21 +3,59 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import typer
+
+from prunus.core import registry
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.registry import Method, Option
 
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def parse(arguments: Sequence[str], *methods: Method) -> list[dict[str, Any]]:
+def split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Words, and flags of methods, in whatever order they were typed.
+
+    Args:
+        arguments: what the verb itself did not know: words, `--name value`, `--name=value`, `--flag`, `--no-flag`.
+
+    Returns:
+        (words, (name, text) pairs).
+    """
+    kinds: dict[str, set[str]] = {}
+    for method in registry.catalogue().values():
+        for option in method.options:
+            kinds.setdefault(option.name, set()).add(option.type)
+    words: list[str] = []
+    pairs: list[tuple[str, str]] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            words += [word] if word != "--" else []
+            continue
+        name, equals, text = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if equals:
+            pairs.append((name, text))
+        elif name.startswith("no_") and kinds.get(name[3:]) == {"bool"}:
+            pairs.append((name[3:], "false"))
+        elif kinds.get(name) != {"bool"} and rest and not rest[0].startswith("--"):
+            pairs.append((name, rest.pop(0)))
+        else:
+            pairs.append((name, "true"))
+    return words, pairs
+
+
+def assign(pairs: Sequence[tuple[str, str]], *methods: Method, also: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Give each flag to the methods that have it.
 
     Args:
-        arguments: what typer did not know: `--name value`, `--name=value`, `--flag`, `--no-flag`.
+        pairs: from `split`.
         methods: whose options are looked at.
+        also: flags of the verb itself, for the hint.
 
     Returns:
         one dict of options for each method.
@@ -28,33 +66,25 @@ def parse(arguments: Sequence[str], *methods: Method) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = [{} for _ in methods]
     known = {option.name for method in methods for option in method.options}
-    for name, text in _pairs(arguments, known):
-        takers = [(method, option) for method in methods for option in method.options if option.name == name]
+    for name, text in pairs:
+        takers = [(at, option) for at, method in enumerate(methods) for option in method.options if option.name == name]
         if not takers:
-            raise UnknownName(f"option of {' or '.join(m.id for m in methods)}", name, known or {"(they have none)"})
-        for method, option in takers:
-            found[methods.index(method)][name] = value(option, text)
+            owners = " or ".join(method.id for method in methods) or "this verb"
+            raise UnknownName(f"option of {owners}", name, [*known, *also])
+        for at, option in takers:
+            found[at][name] = value(option, text)
     return found
 
 
-def _pairs(arguments: Sequence[str], known: set[str]) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    rest = list(arguments)
-    while rest:
-        flag = rest.pop(0)
-        if not flag.startswith("--"):
-            raise BadInput(f"don't know what to do with {flag!r}; options of methods are written --name value")
-        name, equals, text = flag[2:].partition("=")
-        name = name.replace("-", "_")
-        if equals:
-            pairs.append((name, text))
-        elif name.startswith("no_") and name[3:] in known:
-            pairs.append((name[3:], "false"))
-        elif rest and not rest[0].startswith("--"):
-            pairs.append((name, rest.pop(0)))
-        else:
-            pairs.append((name, "true"))
-    return pairs
+def own_flags(context: typer.Context) -> list[str]:
+    """Names of the verb's own flags."""
+    found = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+    return [name[2:].replace("-", "_") for name in found]
+
+
+def arguments(context: typer.Context, words: Sequence[str] | None) -> tuple[list[str], list[tuple[str, str]]]:
+    """`split` of everything the verb did not know itself."""
+    return split([*(words or ()), *context.args])
 
 
 def value(option: Option, text: str) -> Any:

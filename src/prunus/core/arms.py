@@ -35,6 +35,7 @@ class Arm:
         numbers: metric -> Number.
         cost: mean of each cost entry over the seeds.
         notes: the rows' notes, each once.
+        against: name of the dense arm it is compared with; "" where there is one only.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Arm:
     numbers: dict[str, Number] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    against: str = ""
 
     @property
     def dense(self) -> bool:
@@ -65,6 +67,32 @@ def arms(results: Results) -> tuple[Arm, ...]:
     return tuple(sorted(found, key=lambda arm: ("dense", "pruned", "control").index(arm.role)))
 
 
+def notes(found: Iterable[Arm]) -> tuple[str, ...]:
+    """What a reader must know, each thing once: sentences first, then facts (`rows=444; test_passes=10 to 24`) in one line."""
+    sentences: dict[str, None] = {}
+    facts: dict[str, dict[str, None]] = {}
+    for part in (part for arm in found for note in arm.notes for part in note.split("; ")):
+        name, equals, value = part.partition("=")
+        if equals and name.isidentifier():
+            facts.setdefault(name, {})[value] = None
+        else:
+            sentences[part] = None
+    line = "; ".join(f"{name}={_several(list(values))}" for name, values in facts.items())
+    return (*sentences, line) if line else tuple(sentences)
+
+
+def _several(values: list[str]) -> str:
+    if len(values) > 2 and all(value.isdecimal() for value in values):
+        return f"{min(map(int, values))} to {max(map(int, values))}"
+    return ", ".join(values)
+
+
+def dense_of(arm: Arm, found: Iterable[Arm]) -> Arm | None:
+    """The dense arm that an arm is compared with: the one it names, else the first."""
+    dense = [one for one in found if one.dense]
+    return next((one for one in dense if one.what == arm.against), dense[0] if dense else None)
+
+
 def metrics(results: Iterable[Row]) -> tuple[str, ...]:
     """Names of the metrics, in order of appearance."""
     return tuple(dict.fromkeys(row.metric for row in results))
@@ -76,14 +104,15 @@ def _arm(rows: list[Row]) -> Arm:
     cost = {key: _mean([row.cost[key] for row in rows if key in row.cost]) for key in keys}
     notes = tuple(dict.fromkeys(row.note for row in rows if row.note))
     first = rows[0]
-    return Arm(first.what, first.method, first.budget, first.control, numbers, cost, notes)
+    return Arm(first.what, first.method, first.budget, first.control, numbers, cost, notes, first.dense)
 
 
 def _number(rows: list[Row]) -> Number:
     if len(rows) == 1:
         return Number(rows[0].value, rows[0].interval)
     values = [row.value for row in rows]
-    return Number(_mean(values), mean_interval(values), len(values))
+    spread = len(set(values)) > 1  # counts are the same for every seed and need no interval
+    return Number(_mean(values), mean_interval(values) if spread else None, len(values))
 
 
 def _mean(values: list[float]) -> float:

@@ -27,6 +27,7 @@ class Row:
         control: True when the arm is a control.
         cost: samples and CPU-seconds of signals, selection and training, where they apply.
         note: what a reader must know (was read on test, masked model, ...).
+        dense: name of the dense arm it is compared with, where a table has several.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Row:
     control: bool = False
     cost: Mapping[str, float] = field(default_factory=dict[str, float])
     note: str = ""
+    dense: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prunus.core.arms import Arm, arms, metrics, show, show_interval
+from prunus.core.arms import Arm, arms, metrics, notes, show, show_interval
 
 if TYPE_CHECKING:
     from prunus.core.results import Results
@@ -49,7 +49,7 @@ def results_table(results: Results) -> str:
     names = metrics(results)
     lines = [[arm.what, arm.budget, arm.role, *(cell(arm, name) for name in names)] for arm in found]
     text = columns(["arm", "budget", "role", *names], lines, right=range(3, 3 + len(names)))
-    below = [note for arm in found for note in arm.notes]
+    below = list(notes(found))
     if any(number.interval for arm in found for number in arm.numbers.values()):
         below.append(INTERVALS)
     if found and not any(arm.control for arm in found):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from prunus.allocate.by_cost import Level, by_cost
+from prunus.channels.normalise import Normalise
 from prunus.channels.normalise import normalise as normalised
 from prunus.core import registry
 from prunus.core.budget import Budget
@@ -79,6 +80,7 @@ def plan_channels(
     scope: str = "global",
     normalise: str | None = None,
     compensate: str | Sequence[str] | None = None,
+    groups: str | None = None,
     floor_share: float = 0.1,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -96,6 +98,8 @@ def plan_channels(
         scope: what is ranked together: all groups, each group alone (equal shares), or groups of the same operators.
         normalise: makes groups comparable; the criterion's own rule by default.
         compensate: compensators in order; the criterion's own by default, "none" for none.
+        groups: which groups may lose units: all, or inner (those inside one block: no residual stream, no head dimension); the
+            criterion's own by default.
         floor_share: least share of each group that stays.
         seed: for criteria that draw.
         options: the criterion's own.
@@ -112,20 +116,23 @@ def plan_channels(
         signals = module_signals(prunable, needs, data=data, step=step, what=found.id)
     if score is None:
         score = score_channels(prunable, method, signals=signals, seed=seed, options=options)
-    rule = normalise or str(found.facts.get("normalise", "none"))
-    counts = _counts(prunable, score, asked, scope, rule, floor_share)
+    rule = cast("Normalise", normalise or found.facts.get("normalise", "none"))  # `normalised` refuses other words
+    touched = touchable(prunable, groups or str(found.facts.get("groups", "all")))
+    counts = _counts(prunable, score, asked, scope, rule, floor_share, touched)
     kept = {name: _best(score.group(name), count) for name, count in counts.items()}
     edits = compensated(prunable, kept, compensators, signals)
     made = {
         **score.provenance,
         "example": prunable.describe(),
         "scope": scope,
+        "groups": groups or str(found.facts.get("groups", "all")),
         "normalise": rule,
         "compensate": [one.id for one in compensators],
     }
     if signals is not None:
         made["signals"] = dict(signals.provenance)
-    dense, planned = prunable.cost(), prunable.count(counts)
+    dense = {**prunable.cost(), "channels": float(sum(group.size for group in touched.values()))}
+    planned = {**prunable.count(counts), "channels": float(sum(counts.values()))}
     return Plan("channels", kept, asked, planned, dense, edits, {}, (), made, prunable.fingerprint())
 
 
@@ -136,18 +143,56 @@ def _compensators(asked: str | Sequence[str] | None, found: registry.Method) -> 
     return [registry.find(name, kind="compensator") for name in names if name != "none"]
 
 
+def touchable(prunable: ModelPrunable, which: str) -> dict[str, Group]:
+    """The groups that may lose units.
+
+    Args:
+        prunable: the model.
+        which: all, or inner: groups whose parameters all lie in one numbered block, head dimensions left out. In a ResNet these are
+            the channels between the convolutions of a block, in a transformer the neurons and heads.
+    """
+    groups = {group.name: group for group in prunable.groups("channels")}
+    if which == "all":
+        return groups
+    if which != "inner":
+        raise UnknownName("choice of groups", which, ("all", "inner"))
+    inner = {name: group for name, group in groups.items() if not name.endswith(":dim") and len(_blocks(group)) == 1}
+    if not inner:
+        raise BadInput("no group lies inside one block of this model: use groups='all'")
+    return inner
+
+
+def _blocks(group: Group) -> set[str]:
+    """The numbered blocks a group reaches into; "" for parameters outside of all."""
+    found: set[str] = set()
+    for slot in group.slots:
+        parts = slot.parameter.split(".")
+        last = max((i for i, part in enumerate(parts) if part.isdigit()), default=-1)
+        found.add(".".join(parts[: last + 1]))
+    return found
+
+
 def _counts(
-    prunable: ModelPrunable, score: Score, budget: Budget, scope: str, rule: str, floor_share: float
+    prunable: ModelPrunable,
+    score: Score,
+    budget: Budget,
+    scope: str,
+    rule: Normalise,
+    floor_share: float,
+    groups: dict[str, Group],
 ) -> dict[str, int]:
     if scope not in SCOPES:
         raise UnknownName("scope", scope, SCOPES)
-    groups = {group.name: group for group in prunable.groups("channels")}
     values = normalised({name: score.values[name] for name in groups}, rule)
     if scope != "global":
         tags = {name: name if scope == "group" else (group.tag or name) for name, group in groups.items()}
         values = normalised(values, "isomorphic", tags)
     levels = [Level(name, values[name], groups[name].tag) for name in groups]
-    return by_cost(levels, budget, prunable.count, floor_share=floor_share)
+
+    def cost(counts: Mapping[str, int]) -> Mapping[str, float]:
+        return {**prunable.count(counts), "channels": float(sum(counts.values()))}
+
+    return by_cost(levels, budget, cost, floor_share=floor_share)
 
 
 def _best(group: GroupScore, count: int) -> Kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunus.core import registry
 from prunus.core.budget import Budget
@@ -11,6 +11,9 @@ from prunus.core.plan import Plan
 from prunus.core.prunable import as_prunable
 from prunus.core.registry import Method
 from prunus.core.score import Score
+
+if TYPE_CHECKING:
+    from prunus.prunables.dataset import Dataset
 
 CHOOSERS = ("criterion", "solver", "search")
 
@@ -37,7 +40,7 @@ def score(target: Any, method: str, **settings: Any) -> Score:
         from prunus.flow.rows import score_rows
         from prunus.flow.signals import FROM, row_signals
 
-        data = as_prunable(target)
+        data = _dataset(target, found)
         given = {name: settings.pop(name) for name in FROM if name in settings}
         signals = row_signals(data, found, **given)
         _nothing_left(settings, options, ("seed",), found)
@@ -136,6 +139,15 @@ def _nothing_left(settings: dict[str, Any], options: dict[str, Any], known: tupl
     for name in settings:
         if name not in options and name not in known:
             raise UnknownName(f"setting of {method.id}", name, [*known, *method.keywords])
+
+
+def _dataset(target: Any, method: Method) -> Dataset:
+    from prunus.prunables.dataset import Dataset
+
+    data = as_prunable(target)
+    if not isinstance(data, Dataset):
+        raise BadInput(f"{method.id} scores rows: give it a dataset or arrays, not a {type(target).__name__}")
+    return data
 
 
 def _is_data(target: Any) -> bool:

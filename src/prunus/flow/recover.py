@@ -14,6 +14,7 @@ from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.flow.calls import asks_for
 from prunus.prunables.model import in_storage
+from prunus.train.kinds import BatchNorm
 
 DEFAULT = ("bn_stats", "finetune")
 
@@ -69,7 +70,7 @@ def masks_of(model: nn.Module, plan: Plan | None) -> dict[str, Any] | None:
 
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether there are running statistics to re-estimate."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    return any(isinstance(module, BatchNorm) for module in model.modules())
 
 
 def _parameters(function: Any) -> Any:

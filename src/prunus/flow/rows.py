@@ -62,7 +62,7 @@ def _one(data: Dataset, signals: Signals | None, found: Method, options: dict[st
     """The score of one run."""
     aligned = _aligned(data, signals, found)
     values = _values(found, aligned, rng, options)
-    made = {"method": found.id, "options": options, "seed": rng.seed}
+    made = {"method": found.id, "options": options, "seed": rng.seed, "data": data.name}
     if signals is not None:
         made["signals"] = dict(signals.provenance)
     sense = found.facts.get("sense", "keep")
@@ -124,7 +124,7 @@ def plan_rows(
     asked = Budget.parse(budget)
     if asked.unit != "rows":
         raise BadInput(f"a score over rows takes a budget in rows, not {asked.short()!r}")
-    _same_rows(score, data)
+    same_rows(score, data)
     method, options = _selector(select or default_selector(score)), dict(options or {})
     method.check_options(options)
     group = _whole(score)
@@ -190,15 +190,19 @@ def _whole(score: Score) -> GroupScore:
     return group
 
 
-def _same_rows(score: Score, data: Dataset | None) -> None:
+def same_rows(score: Score, data: Dataset | None) -> None:
+    """Refuse rows that the score was not made for, naming both."""
     if data is None:
         return
-    ids = score.group(GROUP).ids
+    ids, made_for = score.group(GROUP).ids, str(score.provenance.get("data", "other rows"))
     if not np.array_equal(np.sort(ids), np.sort(data.ids)):
-        only = np.setdiff1d(data.ids, ids)[:5].tolist()
-        raise IdMismatch(f"the score was made for other rows: {len(data)} rows here, ids {only} have no score")
+        only = np.setdiff1d(data.ids, ids)[:5].tolist() or np.setdiff1d(ids, data.ids)[:5].tolist()
+        raise IdMismatch(
+            f"the score was made for {made_for} ({ids.size} rows), not for {data.name} ({len(data)} rows): "
+            f"ids {only} are in one of them only"
+        )
     if score.fingerprint and score.fingerprint != data.fingerprint():
-        raise FingerprintMismatch("score", score.fingerprint, f"{data.name} {data.fingerprint()}")
+        raise FingerprintMismatch("score", f"{made_for} as it was then", f"{data.name} as it is now")
 
 
 def _free(group: GroupScore, asked: Budget) -> tuple[np.ndarray, np.ndarray]:

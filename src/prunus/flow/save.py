@@ -49,6 +49,12 @@ def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> P
     return folder
 
 
+def add_got(folder: Path, **facts: float) -> None:
+    """Add what was measured of the cut to `applied.json`."""
+    head = files.read_json(folder / APPLIED)
+    files.write_json(folder / APPLIED, {**head, "got": {**head["got"], **facts}})
+
+
 def _unique(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Every tensor once; the other names of shared ones."""
     tensors: dict[str, Tensor] = {}

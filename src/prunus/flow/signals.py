@@ -44,7 +44,7 @@ class Fit:
     steps: int | None = None
     seeds: Sequence[int] = (0,)
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    recorder: Mapping[str, int] = field(default_factory=dict[str, int])
+    recorder: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def run(self, data: Dataset, need: Iterable[str], step: StepFn | None = None) -> list[Signals]:
         """Signals of every run, rows in the order of the data."""

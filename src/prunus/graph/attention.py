@@ -57,14 +57,14 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
         return out, weights
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if self.in_proj_weight is None:
+        if not isinstance(self.in_proj_weight, Tensor):  # inputs of different widths  # pyright: ignore[reportUnnecessaryIsInstance]
             weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         elif query is key and key is value:
             q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
             return q, k, v
         else:
             weights = self.in_proj_weight.chunk(3)
-        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        biases = self.in_proj_bias.chunk(3) if isinstance(self.in_proj_bias, Tensor) else (None, None, None)  # pyright: ignore[reportUnnecessaryIsInstance]
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
         return q, k, v
 

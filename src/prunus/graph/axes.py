@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import prod
-from typing import Union
 
 import numpy as np
 
@@ -52,7 +51,7 @@ class Cat:
     size: int
 
 
-Dim = Union[Axis, Prod, Cat]
+Dim = Axis | Prod | Cat
 
 
 def product(factors: Sequence[Dim]) -> Dim:

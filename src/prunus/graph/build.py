@@ -11,13 +11,16 @@ from torch import nn
 
 from prunus.core.prunable import Group
 from prunus.graph import compute as _compute
+from prunus.graph import elementwise as _elementwise
 from prunus.graph import movement as _movement
+from prunus.graph import norms as _norms
 from prunus.graph import recurrent as _recurrent
+from prunus.graph import views as _views
 from prunus.graph.axes import Axis, Dim, freeze, leaves, mask_of, resolve
-from prunus.graph.record import Fake, Trace, named_tensors, record
+from prunus.graph.record import Trace, Twin, named_tensors, record
 from prunus.graph.rules import Note, Role, apply_rule, known
 
-_RULE_FILES = (_compute, _movement, _recurrent)  # importing them fills the table of rules
+_RULE_FILES = (_compute, _elementwise, _movement, _norms, _recurrent, _views)  # importing them fills the table of rules
 
 
 @dataclass(slots=True)
@@ -90,22 +93,27 @@ class Graph:
         return [mask_of(dim, masks) for dim in self.tensors[name]]
 
 
-def build(model: nn.Module, example: Any) -> Graph:
-    """Record a model and tie its dimensions; `example` is a tensor, a tuple of arguments or a dict of keywords.
+def build(model: nn.Module, example: Any, *, fake: bool = True) -> Graph:
+    """Record a model and tie its dimensions.
 
-    The model is left as it was. Raises `BadInput` if the forward fails on the example.
+    Args:
+        model: left as it was.
+        example: a tensor, a tuple of arguments or a dict of keywords.
+        fake: try a pass without data first; models that need data run for real anyway.
+
+    Raises `BadInput` if the forward fails on the example.
     """
     from prunus.graph.groups import assemble
     from prunus.graph.literals import settle
 
-    trace, fake = record(model, example, known)
-    graph = _empty(model, trace, fake is not None)
+    trace, twin = record(model, example, known, fake)
+    graph = _empty(model, trace, trace.fake)
     _tie(graph, trace)
-    if fake is not None and _missing(graph):
-        _add_training(graph, fake)
+    if twin is not None and twin.mode is not None and _missing(graph):
+        _add_training(graph, twin)
     graph.unseen = tuple(sorted(_missing(graph)))
     _freeze_unseen(graph)
-    settle(graph, model, example, fake)
+    settle(graph, twin)
     assemble(graph)
     return graph
 
@@ -187,14 +195,14 @@ def _missing(graph: Graph) -> set[str]:
     return {name for name, canonical in graph.parameters.items() if canonical not in seen and name == canonical}
 
 
-def _add_training(graph: Graph, fake: Fake) -> None:
+def _add_training(graph: Graph, twin: Twin) -> None:
     """Branches that only run in training (auxiliary heads) are tied too."""
-    fake.model.train()
+    twin.model.train()
     try:
-        _tie(graph, fake.trace(known))
+        _tie(graph, twin.trace(known))
     except Exception as error:  # a training pass is a bonus: targets may be missing, or one image too few for a norm
         graph.notes.append(f"the training pass could not be recorded: {type(error).__name__}: {error}")
-    fake.model.eval()
+    twin.model.eval()
 
 
 def _freeze_unseen(graph: Graph) -> None:

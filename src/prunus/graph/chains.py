@@ -90,9 +90,9 @@ def remove_layers(model: nn.Module, known: tuple[Chain, ...], keep: Mapping[str,
 
 
 def _drop(container: nn.Module, gone: np.ndarray) -> None:
-    if isinstance(container, nn.Sequential) and not all(name.isdigit() for name in container._modules):
-        for name in [list(container._modules)[place] for place in gone]:
-            del container._modules[name]
+    if isinstance(container, nn.Sequential) and not all(name.isdigit() for name in container._modules):  # pyright: ignore[reportPrivateUsage]
+        for name in [list(container._modules)[place] for place in gone]:  # pyright: ignore[reportPrivateUsage]
+            del container._modules[name]  # pyright: ignore[reportPrivateUsage]
         return
     for place in sorted(gone.tolist(), reverse=True):
         del cast("nn.ModuleList", container)[place]

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from prunus.core.prunable import Group, Slot
+from prunus.core.prunable import Group, Role, Slot
 from prunus.graph.axes import Axis, Cat, index_of, leaves, reason_of, resolve
 from prunus.graph.build import Graph
 
@@ -25,7 +25,9 @@ def assemble(graph: Graph) -> None:
                 graph.frozen[(name, axis)] = reason_of(item) or "single positions taken out one by one"
     named: dict[str, Axis] = {}
     groups: list[Group] = []
-    for leaf, slots in found.items():
+    for slots in found.values():
+        slots.sort(key=lambda slot: (slot.parameter, slot.axis))
+    for leaf, slots in sorted(found.items(), key=lambda item: int(item[1][0].index.min())):  # pieces in their order
         slots.sort(key=lambda slot: (slot.parameter, slot.axis))
         name = _name(graph, leaf, slots, named)
         named[name] = leaf
@@ -34,7 +36,7 @@ def assemble(graph: Graph) -> None:
     graph.axes = named
 
 
-def _role(graph: Graph, name: str, axis: int) -> str:
+def _role(graph: Graph, name: str, axis: int) -> Role:
     canonical = graph.parameters[name]
     return graph.roles.get((name, axis)) or graph.roles.get((canonical, axis), "vector")
 
@@ -45,9 +47,14 @@ def _name(graph: Graph, leaf: Axis, slots: list[Slot], taken: dict[str, Axis]) -
     name = f"{first.parameter}:{first.axis}"
     if "head" in leaf.marks and _composed(graph, first):
         name += ":head"
+    elif "block" in leaf.marks and _composed(graph, first):
+        name += ":block"
     elif "dim" in leaf.marks and _composed(graph, first):
         name += ":dim"
-    return name if name not in taken else f"{name}@{int(first.index.min())}"
+    number = 1
+    while (tried := name if number == 1 else f"{name}@{number}") in taken:
+        number += 1
+    return tried
 
 
 def _composed(graph: Graph, slot: Slot) -> bool:

@@ -1,6 +1,6 @@
 """Sizes that the model's code holds as numbers: found by a trial, bound to the graph or reported.
 
-Every group is shrunk on the fake copy and the pass is recorded again. Each operator's output must have the size the
+Every group is resized on the fake copy and the pass is recorded again. Each operator's output must have the size the
 algebra predicts, and each number it is given must be the one it was given before. Where they differ, an attribute of
 the module (or its config) that holds the old size is bound to the dimension; what no attribute explains is frozen.
 """
@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from prunus.graph.axes import Axis, Cat, Dim, Prod, concat, freeze, leaves, product, resolve, size_of, unify
+from prunus.graph.axes import Axis, Cat, Dim, freeze, is_frozen, leaves, resolve, size_of, unify
 from prunus.graph.build import Binding, Graph
-from prunus.graph.record import Fake, Node, Trace
-from prunus.graph.resize import is_standard, place_all, refresh, write_attribute
-from prunus.graph.rules import known
+from prunus.graph.holders import attributes, differ, leaves_of, numbers_differ, ordinals, sizes_of_first, subtrees
+from prunus.graph.record import Twin
+from prunus.graph.resize import place_all, refresh, write_attribute
+from prunus.graph.rules import bind, known
+from prunus.graph.trace import Node, Trace
 
+VARIABLE = ("nonzero", "nonzero_numpy", "masked_select", "nms", "unique", "unique2", "_unique2", "unique_dim", "where_")
 ROUNDS = 400  # trials before giving up; each is one fake pass
 
 
@@ -36,15 +39,15 @@ class Difference:
     text: str
 
 
-def settle(graph: Graph, model: nn.Module, example: Any, fake: Fake | None) -> None:
-    """Bind or freeze until a pass with every group shrunk behaves as predicted."""
-    if fake is None:
+def settle(graph: Graph, twin: Twin | None) -> None:
+    """Bind or freeze until a pass with every group resized behaves as predicted."""
+    if twin is None:
         _freeze_movements(graph)
         return
-    trial = Trial(graph, fake)
+    trial = Trial(graph, twin)
     for _ in range(ROUNDS):
         targets = trial.all_leaves()
-        found = trial.run(targets)
+        found = trial.run(targets) or trial.run(targets, trial.sizes(targets[::-1]))
         if found is None:
             break
         for leaf in trial.involved(found, targets):
@@ -54,13 +57,13 @@ def settle(graph: Graph, model: nn.Module, example: Any, fake: Fake | None) -> N
 
 
 def _settle_family(trial: Trial, family: list[Axis]) -> None:
-    """Shrink one kind of leaf only, and repair or freeze it."""
+    """Resize one kind of leaf only, and repair or freeze it."""
     for _ in range(ROUNDS):
         live = [leaf for leaf in family if not leaf.frozen and leaf.bound is None]
-        found = trial.run(live) if live else None
+        found = (trial.run(live) or trial.run(live, trial.sizes(live[::-1]))) if live else None
         if found is None:
             return
-        if not (trial.share(found, live) or trial.repair(found, live)):
+        if not (trial.share(found, live) or trial.repair(found, live) or trial.even(found, live)):
             place = found.node.module or "the model"
             reason = f"{found.node.op} in {place} ({trial.kind(place)}): {found.text}"
             guilty = trial.involved(found, live)
@@ -69,15 +72,16 @@ def _settle_family(trial: Trial, family: list[Axis]) -> None:
 
 
 class Trial:
-    """Runs the fake copy with some leaves shrunk."""
+    """Runs the copy with some leaves resized."""
 
-    def __init__(self, graph: Graph, fake: Fake) -> None:
+    def __init__(self, graph: Graph, twin: Twin) -> None:
         self.graph = graph
-        self.fake = fake
-        self.shapes = dict(graph.shapes)
+        self.twin = twin
         self.main = graph.main
-        self.modules = dict(fake.model.named_modules())
-        self.ordinals, self.by_place = _ordinals(self.main.trace)
+        self.modules = dict(twin.model.named_modules())
+        nodes = enumerate(self.main.trace.nodes)
+        self.limit = next((index for index, node in nodes if node.op in VARIABLE), len(self.main.trace.nodes) + 1)
+        self.ordinals, self.by_place = ordinals(self.main.trace)
 
     def all_leaves(self) -> list[Axis]:
         """Every live leaf of a parameter."""
@@ -88,8 +92,11 @@ class Trial:
         return list(found)
 
     def sizes(self, targets: list[Axis]) -> dict[Axis, int]:
-        """A smaller size for each leaf, varied so that sizes which must agree are told apart."""
-        return {leaf: leaf.size - 1 - number % max(1, leaf.size // 3) for number, leaf in enumerate(targets)}
+        """Another size for each leaf, varied so that sizes which must agree are told apart.
+
+        Larger, not smaller: code often takes a shortcut when a size is 1.
+        """
+        return {leaf: leaf.size + 1 + number % 11 for number, leaf in enumerate(targets)}
 
     def run(self, targets: list[Axis], forced: dict[Axis, int] | None = None) -> Difference | None:
         """First difference between prediction and pass, or None; `forced` sizes come on top."""
@@ -106,10 +113,10 @@ class Trial:
                 raise _Stop
 
         try:
-            trace = self.fake.trace(known, watch)
+            trace = self.twin.trace(known, watch)
         except _Stop:
             return self._difference(len(trace.nodes) - 1, text)
-        except Exception as error:  # whatever the model raises on a smaller size is a finding
+        except Exception as error:  # whatever the model raises on another size is a finding
             return self._difference(len(trace.nodes), f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return None
 
@@ -125,21 +132,23 @@ class Trial:
             shape = [size_of(dim, sizes) for dim in graph.tensors[name]]
             if list(tensor.shape) == shape:
                 return tensor
-            fresh = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+            fresh = torch.ones(shape, dtype=tensor.dtype, device=tensor.device)
             return nn.Parameter(fresh, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fresh
 
-        with self.fake.mode, torch.no_grad():
-            place_all(self.fake.model, graph, make)
-            refresh(self.fake.model, graph, sizes)
+        with self.twin.inside(), torch.no_grad():
+            place_all(self.twin.model, graph, make)
+            refresh(self.twin.model, graph, sizes)
 
     def restore(self) -> None:
-        """Give the fake copy its original sizes."""
+        """Give the copy its original sizes."""
         self._resize({})
 
     def _compare(self, running: Trace) -> str:
         """Difference at the newest node of a running trace, or an empty text."""
         index = len(running.nodes) - 1
         node = running.nodes[index]
+        if index >= self.limit:
+            return ""
         if index >= len(self.main.trace.nodes):
             return "more operators than before"
         before = self.main.trace.nodes[index]
@@ -151,15 +160,37 @@ class Trial:
             expected = tuple(size_of(dim, self.current) for dim in self.main.dims[old])
             if expected != running.values[new].shape:
                 return f"size {list(running.values[new].shape)} instead of {list(expected)}"
-        return _numbers_differ(before, node)
+        return self._literal_differs(index, node) or numbers_differ(before, node)
+
+    def _literal_differs(self, index: int, node: Node) -> str:
+        """A number of groups that does not follow, where the operator would not notice."""
+        given = bind(node)
+        for name, dim in self.main.notes[index].literals.items():
+            held = given.get(name)
+            held = prod(held) if isinstance(held, tuple) else held
+            if isinstance(held, int) and held != size_of(dim, self.current):
+                return f"{name} {held} instead of {size_of(dim, self.current)}"
+        return ""
 
     def involved(self, found: Difference, targets: list[Axis]) -> list[Axis]:
-        """Shrunk leaves among the dimensions of the node that differed, else all."""
+        """Resized leaves among the dimensions of the node that differed, else those found by halving."""
         pool = set(targets)
         near: dict[Axis, None] = {}
         for dim in self._dims(found.node):
             near.update(dict.fromkeys(leaf for leaf in leaves(dim) if leaf in pool))
-        return list(near) or targets
+        return list(near) or self._guilty(targets)
+
+    def _guilty(self, targets: list[Axis]) -> list[Axis]:
+        """Leaves that make the pass differ on their own, by halving; all of them if only together."""
+        while len(targets) > 1:
+            half = len(targets) // 2
+            if self.run(targets[:half]) is not None:
+                targets = targets[:half]
+            elif self.run(targets[half:]) is not None:
+                targets = targets[half:]
+            else:
+                break
+        return targets
 
     def _dims(self, node: Node) -> list[Dim]:
         values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
@@ -167,7 +198,7 @@ class Trial:
 
     def kind(self, path: str) -> str:
         """Class name of a module."""
-        return self.graph.classes.get(path, type(self.fake.model).__name__)
+        return self.graph.classes.get(path, type(self.twin.model).__name__)
 
     def siblings(self, found: Difference) -> list[Node]:
         """The same operator in every module of the same class, the node itself first."""
@@ -183,12 +214,12 @@ class Trial:
 
     def family(self, found: Difference, leaf: Axis) -> list[Axis]:
         """The leaf and those at its place in sibling nodes."""
-        addresses = [number for number, dim in enumerate(_subtrees(self._dims(found.node))) if dim is leaf]
+        addresses = [number for number, dim in enumerate(subtrees(self._dims(found.node))) if dim is leaf]
         family = {leaf: None}
         for node in self.siblings(found)[1:] if addresses else ():
-            trees = list(_subtrees(self._dims(node)))
+            trees = list(subtrees(self._dims(node)))
             other = trees[addresses[0]] if addresses[0] < len(trees) else None
-            if isinstance(other, Axis) and not other.frozen:
+            if isinstance(other, Axis) and not other.frozen and other.size > 1:
                 family[other] = None
         return list(family)
 
@@ -206,13 +237,29 @@ class Trial:
                 return True
         return False
 
+    def even(self, found: Difference, targets: list[Axis]) -> bool:
+        """Parts of one length that code takes as halves or thirds: tie them, if giving them one size helps."""
+        chosen: list[tuple[Axis, Axis]] = []
+        for node in self.siblings(found):
+            for dim in map(resolve, self._dims(node)):
+                parts = [part for part in dim.parts if isinstance(part, Axis)] if isinstance(dim, Cat) else []
+                free = [part for part in dict.fromkeys(parts) if not part.frozen and part.size > 1]
+                chosen += [(other, free[0]) for other in free[1:] if other.size == free[0].size]
+        sizes = self.sizes(targets) | self.sizes(list(dict.fromkeys(first for _, first in chosen)))
+        after = self.run(targets, {other: sizes[first] for other, first in chosen} | sizes_of_first(chosen, sizes))
+        if not chosen or (after is not None and after.index <= found.index):
+            return False
+        for other, first in chosen:
+            unify(other, first, "code takes equal parts")
+        return True
+
     def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
         """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
         for node in self.siblings(found):
-            for dim in _subtrees(self._dims(node)):
+            for dim in subtrees(self._dims(node)):
                 for binding in self._bound(node.module):
                     other = resolve(binding.dim)
-                    if binding.old != dim.size or not _differ(dim, other, self.current):
+                    if binding.old != dim.size or is_frozen(dim) or not differ(dim, other, self.current):
                         continue
                     if isinstance(dim, Axis):
                         yield [(dim, other)]
@@ -240,16 +287,16 @@ class Trial:
                 return True
             del self.graph.bindings[-len(attempt) :]
             for binding in attempt:
-                write_attribute(self.fake.model, binding, binding.old)
+                write_attribute(self.twin.model, binding, binding.old)
         return False
 
     def _attempts(self, found: Difference) -> Iterator[list[Binding]]:
         path = found.node.module
         tried: set[tuple[str, str, int | None, bool, int]] = set()
-        trees = list(_subtrees(self._dims(found.node)))
+        trees = list(subtrees(self._dims(found.node)))
         yield from self._sequences(found)
         while True:
-            for holder in _attributes(self.modules.get(path), path):
+            for holder in attributes(self.modules.get(path), path):
                 for number, dim in enumerate(trees):
                     new = size_of(dim, self.current)
                     key = (path, holder[0], holder[1], holder[2], new)
@@ -278,7 +325,7 @@ class Trial:
                 yield made
 
     def _held(self, node: Node) -> list[tuple[str, int | None, bool, int]]:
-        return list(_attributes(self.modules.get(node.module), node.module))
+        return list(attributes(self.modules.get(node.module), node.module))
 
     def _everywhere(
         self, found: Difference, path: str, holder: tuple[str, int | None, bool, int], number: int, dim: Dim
@@ -289,80 +336,13 @@ class Trial:
         up = found.node.module[len(path) :]
         for node in self.siblings(found)[1:]:
             other = node.module.removesuffix(up) if up else node.module
-            trees = list(_subtrees(self._dims(node)))
+            trees = list(subtrees(self._dims(node)))
             if config or number >= len(trees) or (up and not node.module.endswith(up)):
                 continue
-            for entry in _attributes(self.modules.get(other), other):
-                if entry[:3] == holder[:3] and entry[3] == trees[number].size and other != path:
-                    made.append(Binding(other, attribute, place, config, entry[3], trees[number]))
+            wanted = (attribute, place, config, trees[number].size)
+            if other != path and wanted in attributes(self.modules.get(other), other):
+                made.append(Binding(other, attribute, place, config, wanted[3], trees[number]))
         return made
-
-
-def _ordinals(trace: Trace) -> tuple[list[int], dict[tuple[str, int], Node]]:
-    counts: dict[str, int] = {}
-    ordinals: list[int] = []
-    places: dict[tuple[str, int], Node] = {}
-    for node in trace.nodes:
-        ordinals.append(counts.get(node.module, 0))
-        places[(node.module, ordinals[-1])] = node
-        counts[node.module] = ordinals[-1] + 1
-    return ordinals, places
-
-
-def _subtrees(dims: list[Dim]) -> Iterator[Dim]:
-    """Every dimension, run of factors, part and leading parts, in a fixed order."""
-    for dim in dims:
-        yield from _subtree(resolve(dim))
-
-
-def _subtree(item: Dim) -> Iterator[Dim]:
-    yield item
-    if isinstance(item, Prod):
-        count = len(item.factors)
-        for first in range(count):
-            for last in range(first + 1, count + 1):
-                if last - first == 1:
-                    yield from _subtree(resolve(item.factors[first]))
-                elif last - first < count:
-                    yield product(item.factors[first:last])
-    elif isinstance(item, Cat) and len(item.parts) <= 8:
-        for position, part in enumerate(item.parts):
-            yield from _subtree(resolve(part))
-            if 0 < position < len(item.parts) - 1:
-                yield concat(item.parts[: position + 1])
-
-
-def _attributes(module: nn.Module | None, path: str) -> Iterator[tuple[str, int | None, bool, int]]:
-    """Whole numbers held by a module or its config: (attribute, place in a sequence, config?, value)."""
-    if module is None or is_standard(module):
-        return
-    config = getattr(module, "config", None)
-    for owner, in_config in ((module, False), (config, True)):
-        for name, item in vars(owner).items() if hasattr(owner, "__dict__") else ():
-            if isinstance(item, int) and not isinstance(item, bool) and item > 1:
-                yield name, None, in_config, item
-            elif isinstance(item, (tuple, list, torch.Size)):
-                for position, entry in enumerate(item):
-                    if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
-                        yield name, position, in_config, entry
-
-
-def leaves_of(dims: list[Dim]) -> list[Axis]:
-    """Every leaf of several dimensions."""
-    return [leaf for dim in dims for leaf in leaves(dim)]
-
-
-def _differ(a: Dim, b: Dim, sizes: dict[Axis, int]) -> bool:
-    return a.size == b.size and size_of(a, sizes) != size_of(b, sizes)
-
-
-def _numbers_differ(before: Node, node: Node) -> str:
-    """Scale factors must not follow the sizes."""
-    if before.op not in ("mul", "div", "add", "sub", "pow", "scaled_dot_product_attention", "mul_", "div_", "full"):
-        return ""
-    old = [item for item in (*before.args, *before.kwargs.values()) if isinstance(item, float)]
-    new = [item for item in (*node.args, *node.kwargs.values()) if isinstance(item, float)]
-    return f"the number {new} instead of {old}" if old != new else ""
 
 
 def _freeze_movements(graph: Graph) -> None:

@@ -92,7 +92,7 @@ def _member(slot: Slot, tensors: Mapping[str, Tensor], model: nn.Module, signals
     module, _, own = slot.parameter.rpartition(".")
     tensor = tensors[slot.parameter].detach()
     owner = model.get_submodule(module)
-    groups = int(getattr(owner, "groups", 1)) if isinstance(owner, nn.modules.conv._ConvNd) else 1
+    groups = int(getattr(owner, "groups", 1)) if isinstance(owner, nn.modules.conv._ConvNd) else 1  # pyright: ignore[reportPrivateUsage]
     shared = groups if slot.role == "reader" and not getattr(owner, "transposed", False) else 1
     grad = _grad(slot, tensors, signals)
     fields: dict[str, Tensor | None] = {}

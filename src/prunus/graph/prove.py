@@ -20,7 +20,7 @@ from prunus.graph.attention import freed
 from prunus.graph.axes import Axis, mask_of, size_of
 from prunus.graph.build import Graph, Pass, tie_pass
 from prunus.graph.cut import Keep, cut
-from prunus.graph.record import Node, Ref, _plain_attention, run, tensors_in, trace_forward, untouched
+from prunus.graph.record import Node, Ref, plain_attention, run, tensors_in, trace_forward, untouched
 from prunus.graph.rules import Note, known
 
 NORMS = ("layer_norm", "rms_norm", "group_norm")
@@ -64,7 +64,7 @@ def masked_outputs(model: nn.Module, graph: Graph, keep: Keep, inputs: Any) -> l
         one = tie_pass(graph, trace_forward(model, inputs, known))
         if any(leaf.bound is not None or leaf.frozen for leaf in graph.axes.values()):
             raise BadInput("with these inputs the model ties more channels than with the inputs its graph was built on")
-        with torch.inference_mode(), _plain_attention(), Reference(one, masks):
+        with torch.inference_mode(), plain_attention(), Reference(one, masks):
             result = run(model, inputs)
         return [tensor.clone() for tensor in tensors_in(result)]
 

@@ -7,11 +7,10 @@ stay whole. Models that need data in their forward run for real, between a snaps
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -22,146 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunus.core.errors import BadInput
-from prunus.graph.attention import free
+from prunus.graph.attention import free, freed
+from prunus.graph.trace import Call, Node, Ref, Trace, Value, map_tensors, named_tensors, run, tensors_in
 
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """Stands for a tensor inside recorded arguments."""
-
-    value: int
-
-
-@dataclass(slots=True)
-class Value:
-    """One tensor of the pass. `kind`: parameter, buffer, input, constant or computed."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    kind: str
-    name: str = ""
-
-
-@dataclass(slots=True)
-class Node:
-    """One operator call: `args` and `kwargs` hold `Ref` where tensors were; `module` is the innermost module."""
-
-    op: str
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: tuple[int | None, ...]
-    module: str
-
-    def inputs(self) -> list[int]:
-        """Value ids of every tensor argument, in order."""
-        found: list[int] = []
-        _refs((self.args, self.kwargs), found)
-        return found
-
-
-@dataclass(slots=True)
-class Call:
-    """One module call: the tensors that went in and came out, and its range of nodes."""
-
-    path: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...] = ()
-    first: int = 0
-    last: int = 0
-
-
-@dataclass(slots=True)
-class Trace:
-    """A recorded pass."""
-
-    values: list[Value] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    tensors: dict[str, int] = field(default_factory=dict)
-    outputs: list[int] = field(default_factory=list)
-    training: bool = False
-    fake: bool = True
-    failure: tuple[str, str] | None = None
-
-    def seen(self) -> set[str]:
-        """Names of the parameters and buffers that any operator read."""
-        used = {value for node in self.nodes for value in node.inputs()}
-        return {name for name, value in self.tensors.items() if value in used}
-
-
+REAL_TWIN_BYTES = 2 << 30  # models beyond this are not copied just to try sizes
 Watch = Callable[[Trace], None]
-
-
-def _refs(item: Any, found: list[int]) -> None:
-    if isinstance(item, Ref):
-        found.append(item.value)
-    elif isinstance(item, (tuple, list)):
-        for part in cast("list[Any]", item):
-            _refs(part, found)
-    elif isinstance(item, dict):
-        for part in cast("dict[str, Any]", item).values():
-            _refs(part, found)
-
-
-def tensors_in(item: Any, depth: int = 0) -> Iterator[Tensor]:
-    """Tensors of a nested structure of mappings, sequences and dataclasses, in order."""
-    if isinstance(item, Tensor):
-        yield item
-    elif depth > 8:
-        return
-    elif isinstance(item, Mapping):
-        for part in cast("Mapping[Any, Any]", item).values():
-            yield from tensors_in(part, depth + 1)
-    elif isinstance(item, (list, tuple)):
-        for part in cast("list[Any]", item):
-            yield from tensors_in(part, depth + 1)
-
-
-def map_tensors(item: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same nested structure with every tensor replaced by `function(tensor)`."""
-    if isinstance(item, Tensor):
-        return function(item)
-    if isinstance(item, Mapping):
-        return {key: map_tensors(part, function) for key, part in cast("Mapping[Any, Any]", item).items()}
-    if isinstance(item, tuple) and hasattr(item, "_fields"):
-        return type(item)(*[map_tensors(part, function) for part in item])
-    if isinstance(item, (list, tuple)):
-        parts = [map_tensors(part, function) for part in cast("list[Any]", item)]
-        return parts if isinstance(item, list) else tuple(parts)
-    return item
-
-
-def run(model: nn.Module, example: Any) -> Any:
-    """`model(example)`: a mapping is passed as keywords, a tuple as positional arguments, all else as one argument.
-
-    Language models are called with `use_cache=False`, so that no cache counts as an output.
-    """
-    if isinstance(example, Mapping) or (hasattr(example, "keys") and hasattr(example, "__getitem__")):
-        keywords = {str(key): example[key] for key in example}
-        return model(**_without_cache(model, keywords))
-    arguments = example if isinstance(example, tuple) else (example,)
-    return model(*arguments, **_without_cache(model, {}))
-
-
-def _without_cache(model: nn.Module, keywords: dict[str, Any]) -> dict[str, Any]:
-    config = getattr(model, "config", None)
-    if config is not None and "use_cache" not in keywords and hasattr(config, "to_dict"):
-        known = inspect.signature(model.forward).parameters
-        if "use_cache" in known:
-            return keywords | {"use_cache": False}
-    return keywords
-
-
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter, buffer and plain tensor attribute by qualified name, ties under each of their names."""
-    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    found.update(model.named_buffers(remove_duplicate=False))
-    for path, module in model.named_modules(remove_duplicate=False):
-        for attribute, tensor in vars(module).items():
-            if isinstance(tensor, Tensor):
-                found.setdefault(f"{path}.{attribute}" if path else attribute, tensor)
-    return found
 
 
 class Recorder(TorchDispatchMode):
@@ -189,7 +53,7 @@ class Recorder(TorchDispatchMode):
         self._ids[tensor] = value
         if tensor.layout == torch.strided:
             storage = StorageWeakRef(tensor.untyped_storage())
-            entry = (storage, value, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
+            entry = (storage, value, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()))
             self._storages.setdefault(storage.cdata, []).append(entry)
         return value
 
@@ -200,7 +64,7 @@ class Recorder(TorchDispatchMode):
             return known
         if tensor.layout == torch.strided:
             place = (tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
-            for storage, value, *rest in self._storages.get(tensor.untyped_storage()._cdata, []):
+            for storage, value, *rest in self._storages.get(tensor.untyped_storage()._cdata, []):  # pyright: ignore[reportPrivateUsage]
                 if tuple(rest) == place and not storage.expired():
                     self._ids[tensor] = value
                     return value
@@ -277,7 +141,7 @@ def _watched(model: nn.Module, recorder: Recorder) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
+def plain_attention() -> Iterator[None]:
     """Multi-head attention without its fused fast path, which would hide the operators."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -295,7 +159,7 @@ def trace_forward(
     for tensor in tensors_in(example):
         recorder.value(tensor, "input")
     recorder.trace.training = model.training
-    with torch.inference_mode(), _plain_attention(), _watched(model, recorder), recorder:
+    with torch.inference_mode(), plain_attention(), _watched(model, recorder), recorder:
         try:
             result = run(model, example)
         except Exception as error:
@@ -320,20 +184,29 @@ def _quiet() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class Fake:
-    """A fake deepcopy of a model (shapes, no data) with its fake example inputs."""
+class Twin:
+    """A deepcopy of a model to try things on, fake (shapes, no data) where that works, with its example inputs."""
 
-    mode: FakeTensorMode
+    mode: FakeTensorMode | None
     model: nn.Module
     example: Any
 
     def trace(self, composites: Callable[[str], bool], watch: Watch | None = None) -> Trace:
-        """Record a pass of the fake model."""
-        with self.mode, _quiet():
-            return trace_forward(self.model, self.example, composites, watch)
+        """Record a pass of the copy, which is left without what its modules cached."""
+        saved = [(module, _snapshot(module)) for module in self.model.modules()]
+        try:
+            with self.inside(), _quiet():
+                return trace_forward(self.model, self.example, composites, watch)
+        finally:
+            for module, before in saved:
+                _restore(module, before)
+
+    def inside(self) -> AbstractContextManager[Any]:
+        """New tensors are of the copy's kind inside."""
+        return nullcontext() if self.mode is None else self.mode
 
 
-def fake_copy(model: nn.Module, example: Any) -> Fake:
+def fake_copy(model: nn.Module, example: Any) -> Twin:
     """Deepcopy a model to fake tensors: no data is copied."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
@@ -341,7 +214,7 @@ def fake_copy(model: nn.Module, example: Any) -> Fake:
     for module in twin.modules():
         free(module)
     inputs = map_tensors(example, lambda tensor: mode.from_tensor(tensor.detach()))
-    return Fake(mode, twin, inputs)
+    return Twin(mode, twin, inputs)
 
 
 @contextmanager
@@ -376,18 +249,21 @@ def _restore(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> None:
         vars(module)[key] = item
 
 
-def record(model: nn.Module, example: Any, composites: Callable[[str], bool]) -> tuple[Trace, Fake | None]:
-    """The evaluation pass of a model and, where it could run without data, its fake copy.
+def record(
+    model: nn.Module, example: Any, composites: Callable[[str], bool], fake: bool = True
+) -> tuple[Trace, Twin | None]:
+    """The evaluation pass of a model, and a copy to try sizes on: fake if that works, real for small models.
 
     Raises `BadInput` with the model's own error and its place when the forward fails on these inputs.
     """
-    try:
-        fake = fake_copy(model, example)
-        fake.model.eval()
-        return fake.trace(composites), fake
-    except Exception:  # any failure here only means that this model needs real data
-        pass
-    with untouched(model):
+    if fake:
+        try:
+            twin = fake_copy(model, example)
+            twin.model.eval()
+            return twin.trace(composites), twin
+        except Exception:  # any failure here only means that this model needs real data
+            pass
+    with untouched(model), freed(model):
         model.eval()
         try:
             trace = trace_forward(model, example, composites)
@@ -398,4 +274,17 @@ def record(model: nn.Module, example: Any, composites: Callable[[str], bool]) ->
                 "Give the inputs the model is called with: a tensor, a tuple of arguments or a dict of keywords."
             ) from error
     trace.fake = False
-    return trace, None
+    return trace, _real_twin(model, example)
+
+
+def _real_twin(model: nn.Module, example: Any) -> Twin | None:
+    """A real copy, unless the model is large or cannot be copied."""
+    if sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) > REAL_TWIN_BYTES:
+        return None
+    try:
+        twin = copy.deepcopy(model).eval()
+    except Exception:  # a model that cannot be copied is not tried
+        return None
+    for module in twin.modules():
+        free(module)
+    return Twin(None, twin, example)

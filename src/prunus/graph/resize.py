@@ -18,10 +18,10 @@ def place(model: nn.Module, name: str, tensor: Tensor) -> None:
     """Set a parameter, buffer or tensor attribute by its qualified name."""
     path, _, attribute = name.rpartition(".")
     module = model.get_submodule(path)
-    if attribute in module._parameters:
-        module._parameters[attribute] = cast("nn.Parameter", tensor)
-    elif attribute in module._buffers:
-        module._buffers[attribute] = tensor
+    if attribute in module._parameters:  # pyright: ignore[reportPrivateUsage]
+        module._parameters[attribute] = cast("nn.Parameter", tensor)  # pyright: ignore[reportPrivateUsage]
+    elif attribute in module._buffers:  # pyright: ignore[reportPrivateUsage]
+        module._buffers[attribute] = tensor  # pyright: ignore[reportPrivateUsage]
     else:
         vars(module)[attribute] = tensor
 
@@ -79,7 +79,7 @@ def write_attribute(model: nn.Module, binding: Binding, value: int) -> None:
 
 def is_standard(module: nn.Module) -> bool:
     """True for layers whose attributes `refresh` derives from their tensors."""
-    kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+    kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # pyright: ignore[reportPrivateUsage]
     return isinstance(module, (*kinds, nn.RMSNorm, nn.Embedding, nn.PReLU)) or _is_conv1d(module)
 
 
@@ -105,13 +105,13 @@ def _attention(module: nn.Module, path: str, graph: Graph) -> None:
 def _standard(module: nn.Module, literals: dict[str, int]) -> None:
     weight = getattr(module, "weight", None) if is_standard(module) else None
     shape: tuple[int, ...] = tuple(weight.shape) if isinstance(weight, Tensor) else ()
-    if isinstance(module, nn.modules.conv._ConvNd) and shape:
+    if isinstance(module, nn.modules.conv._ConvNd) and shape:  # pyright: ignore[reportPrivateUsage]
         module.groups = literals.get("groups", module.groups)
         ins, outs = (shape[0], shape[1] * module.groups) if module.transposed else (shape[1] * module.groups, shape[0])
         module.in_channels, module.out_channels = ins, outs
     elif isinstance(module, nn.Linear) and shape:
         module.out_features, module.in_features = shape
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
+    elif isinstance(module, nn.modules.batchnorm._NormBase):  # pyright: ignore[reportPrivateUsage]
         known = weight if weight is not None else module.running_mean
         module.num_features = known.shape[0] if known is not None else module.num_features
     elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):

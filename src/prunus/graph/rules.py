@@ -18,6 +18,7 @@ from prunus.graph.record import Node, Ref, Trace
 Role = Literal["writer", "reader", "vector"]
 Rule = Callable[["Step"], None]
 RULES: dict[str, Rule] = {}
+FAILURES = (IndexError, KeyError, ValueError, StopIteration, TypeError, ZeroDivisionError, RuntimeError, AssertionError)
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -173,7 +174,10 @@ def apply_rule(
     if function is None and not any(value is not None for value in node.outputs):
         return step.note
     if function is not None:
-        function(step)
+        try:
+            function(step)
+        except FAILURES as error:  # a form of the operator that its rule does not know: keep all of it, say so
+            refuse(step, f"its rule does not know this form ({type(error).__name__}: {error})")
     if not step.done:
         refuse(step, "no rule for this operator")
     return step.note

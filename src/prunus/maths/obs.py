@@ -44,6 +44,7 @@ def cholesky(hessian: Tensor, damp: float = 0.01) -> tuple[Tensor, Tensor, float
     Raises:
         BadInput: not positive definite even with 100 times the damping.
     """
+    used = damp
     for step in LADDER:
         used = damp * step
         matrix = damped(hessian, used)

@@ -96,6 +96,7 @@ def pooled_counts(chunks: Callable[[], Iterator[np.ndarray]], total: int, floors
         int64 `[groups]`, summing to `total`.
     """
     above = np.zeros(len(floors), dtype=np.int64)
+    at_cut = np.zeros_like(above)
     prefix, shift = 0, None
     while shift is None or shift > 0:
         digits, shift = _digit_counts(chunks, prefix, shift)

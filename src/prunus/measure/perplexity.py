@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ def perplexity(
         step: not read.
         dense: the model before pruning: adds `kl_to_dense` and `top1_agreement`.
         tokenizer: of text; its vocabulary's hash goes into the record.
-        data: token ids, int `[n]` (tensor, array or list), or text together with `tokenizer`.
+        data: token ids, int `[n]` (tensor, array or list), rows that are windows of tokens (`open_text`), or text together
+            with `tokenizer`.
         window: tokens in a window; each gives `window - 1` predictions.
         tokens: read only the first so many; a rest shorter than a window is left out.
         batch: windows at a time.
@@ -76,10 +78,24 @@ def token_ids(data: Any, tokenizer: Any = None) -> Tensor:
         if tokenizer is None:
             raise BadInput("text needs tokenizer=")
         return torch.tensor(tokenizer(data, add_special_tokens=False)["input_ids"], dtype=torch.int64)
+    if hasattr(data, "batches"):
+        return _of_rows(data)
     ids = torch.as_tensor(data if isinstance(data, Tensor) else np.asarray(data))
     if ids.dim() != 1 or ids.is_floating_point():
         raise BadInput(f"perplexity needs one list of token ids, int [n], not {ids.dtype} {list(ids.shape)}")
     return ids.to(torch.int64)
+
+
+def _of_rows(data: Any) -> Tensor:
+    """The tokens of windows, one window after the other."""
+    parts: list[Tensor] = []
+    for batch in data.batches(64):
+        if not isinstance(batch, Mapping) or "input_ids" not in batch:
+            raise BadInput(f"perplexity is measured on tokens: {getattr(data, 'name', 'the data')} holds no input_ids")
+        parts.append(torch.as_tensor(batch["input_ids"]).reshape(-1))
+    if not parts:
+        raise BadInput("there are no rows to measure on")
+    return torch.cat(parts).to(torch.int64)
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

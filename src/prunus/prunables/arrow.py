@@ -35,7 +35,7 @@ def column_values(column: pa.ChunkedArray | pa.Array) -> Any:
 def _writable(array: np.ndarray) -> np.ndarray:
     if array.dtype == object:  # booleans with nulls
         array = np.array([np.nan if value is None else value for value in array], dtype=np.float64)
-    if array.dtype in (np.uint16, np.uint32, np.uint64):
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes with uint8 only
         array = array.astype(np.int64)
     return array if array.flags.writeable else array.copy()
 

@@ -97,7 +97,8 @@ class Dataset:
         self.role: Role = check_role(role)
         self.name = name or type(data).__name__
         self.preprocess, self.transform, self._transform_id = preprocess, transform, transform_id
-        self._content_id, self._bare = content_id, False
+        self._content_id = content_id
+        self.hand_back = False  # `apply` gives the kind of object that was wrapped, not a Dataset
         self.reads = Reads()
         self.text = text
         self.by = by
@@ -362,10 +363,11 @@ class Dataset:
             places = self.positions(plan.keep())
         except IdMismatch as error:
             if plan.fingerprint and plan.fingerprint != self.fingerprint():
-                raise FingerprintMismatch("plan", plan.fingerprint, self.fingerprint()) from error
+                made_for = plan.provenance.get("score", {}).get("data", plan.fingerprint)
+                raise FingerprintMismatch("plan", made_for, f"{self.name}, {len(self)} rows") from error
             raise
         kept = self.select(np.sort(places))
-        return kept.unwrapped() if self._bare else kept
+        return kept.unwrapped() if self.hand_back else kept
 
     def fingerprint(self, *, verify: bool = False) -> str:
         """Identity of the rows and labels (32 hex digits), whatever order they lie in with their ids.
@@ -393,5 +395,5 @@ def bare(data: Any) -> Dataset:
     if isinstance(data, Dataset):
         return data
     wrapped = Dataset(data)
-    wrapped._bare = True
+    wrapped.hand_back = True
     return wrapped

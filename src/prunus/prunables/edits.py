@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def set_weights(model: nn.Module, edits: Iterable[Edit]) -> None:
                 tensor.copy_(torch.from_numpy(edit.value).to(tensor))
             else:
                 turn = torch.from_numpy(edit.q).to(tensor)
-                tensor.copy_(torch.tensordot(tensor, turn, ([edit.axis], [1])).movedim(-1, edit.axis))
+                tensor.copy_((tensor.movedim(edit.axis, -1) @ turn.T).movedim(-1, edit.axis))
 
 
 def add_parts(model: nn.Module, edits: Iterable[Edit], kept: Callable[[str, str], np.ndarray | None]) -> None:
@@ -102,13 +103,14 @@ def _factor(model: nn.Module, path: str, u: np.ndarray, v: np.ndarray) -> None:
     module = _owner(model, path)
     if not isinstance(module, nn.Linear):
         raise BadInput(f"factors need nn.Linear, {path} is {type(module).__name__}")
+    bias = cast("Tensor | None", module.bias)  # None where there is none, whatever torch declares
     keywords = {"device": module.weight.device, "dtype": module.weight.dtype}
     first = nn.Linear(v.shape[1], v.shape[0], bias=False, **keywords)
-    second = nn.Linear(u.shape[1], u.shape[0], bias=module.bias is not None, **keywords)
+    second = nn.Linear(u.shape[1], u.shape[0], bias=bias is not None, **keywords)
     with torch.no_grad():
         first.weight.copy_(torch.from_numpy(v))
         second.weight.copy_(torch.from_numpy(u))
-        if module.bias is not None:
-            second.bias.copy_(module.bias)
+        if bias is not None:
+            second.bias.copy_(bias)
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, nn.Sequential(first, second).train(module.training))

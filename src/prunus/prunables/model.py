@@ -26,6 +26,7 @@ from prunus.graph.mask import mask as masked
 from prunus.graph.members import reading_axis, writing_axis
 from prunus.graph.record import named_tensors
 from prunus.prunables.edits import add_parts, set_weights
+from prunus.train.kinds import Conv
 
 Mode = Literal["cut", "mask"]
 
@@ -220,7 +221,7 @@ def _params(model: nn.Module) -> int:
 def is_matrix(module: nn.Module) -> bool:
     """Convolutions, linear layers and linear layers stored as [in, out]."""
     stored = isinstance(getattr(module, "nf", None), int) and getattr(module, "weight", torch.empty(0)).dim() == 2
-    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or stored
+    return isinstance(module, (nn.Linear, Conv)) or stored
 
 
 def transposed(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput, FingerprintMismatch, UnknownName
@@ -212,7 +212,8 @@ def _vispruner_macs(policy: Policy, tokens: int, width: int) -> int:
 
 def _linear_macs(block: nn.Module) -> int:
     linear = sum(m.weight.numel() for m in block.modules() if isinstance(m, nn.Linear))
-    fused = [m.in_proj_weight for m in block.modules() if isinstance(m, nn.MultiheadAttention)]
+    # None where query, key and value have weights of their own, whatever torch declares
+    fused: list[Tensor | None] = [m.in_proj_weight for m in block.modules() if isinstance(m, nn.MultiheadAttention)]
     return linear + sum(weight.numel() for weight in fused if weight is not None)
 
 

@@ -29,6 +29,7 @@ class Step:
     compensate: Choice | None = None
     within: str = ""
     at: str = ""
+    groups: str = ""
     floor: int = 1
     round_to: int = 1
     same_shape: bool = False
@@ -54,6 +55,7 @@ class Case:
         data, model, train, signals, recover, measure: names of tables; "" where there is none.
         control: True for controls.
         like: the case whose counts per group a random control copies.
+        seeds: of this case; () for those of the run.
     """
 
     arm: str
@@ -67,6 +69,7 @@ class Case:
     measure: str
     control: bool = False
     like: Case | None = None
+    seeds: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -123,6 +126,7 @@ def _of_arm(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
         signals=_pick(recipe, arm, "signals", optional=False),
         recover=_pick(recipe, arm, "recover", optional=True) if on_model else "",
         measure=_pick(recipe, arm, "measure", optional=False),
+        seeds=arm.seeds,
     )
     swept = [list(_choices(step)) for step in arm.prune]
     several = sum(len(choices) for choices in swept) > len(swept)

@@ -195,6 +195,7 @@ class PruneTable(Table):
     allocate: Choices | None = None
     compensate: Choices | None = None
     at: str = ""
+    groups: Literal["", "all", "inner"] = ""
     floor: Annotated[int, Field(ge=0)] = 1
     round_to: Positive = 1
     same_shape: bool = False
@@ -215,7 +216,7 @@ class PruneTable(Table):
 
 
 class ArmTable(Table):
-    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`."""
+    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run."""
 
     prune: Annotated[tuple[PruneTable, ...], BeforeValidator(_as_list), Field(min_length=1)]
     name: str = ""
@@ -225,6 +226,7 @@ class ArmTable(Table):
     signals: str = ""
     recover: str = ""
     measure: str = ""
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = ()
     controls: Annotated[tuple[Any, ...], BeforeValidator(_as_list)] | None = None
 
 

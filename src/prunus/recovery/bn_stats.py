@@ -21,9 +21,8 @@ from prunus.core.registry import recovery
 from prunus.prunables.roles import require_role
 from prunus.recovery.training import Report
 from prunus.train.feed import Feed
+from prunus.train.kinds import BatchNorm
 from prunus.train.step import to_device
-
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 @recovery(needs=())
@@ -53,7 +52,7 @@ def bn_stats(
         report: filled with samples.
     """
     require_role(data, {"fit"}, what="re-estimating BatchNorm statistics")
-    norms = [m for m in model.modules() if isinstance(m, BATCH_NORM) and m.track_running_stats]
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     model.eval()
     if not norms:
         return model

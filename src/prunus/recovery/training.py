@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
 from prunus.prunables.roles import require_role
+from prunus.train.kinds import BatchNorm
 from prunus.train.loop import fit
 from prunus.train.masks import Masks
 
 Report = dict[str, float]
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMS = (BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -82,11 +83,12 @@ def curves(results: Results) -> tuple[Curve, ...]:
     """One curve for each metric that was measured at two budgets or more; x is the share kept of the budget's quantity."""
     found = arms(results)
     drawn = []
-    for metric in metrics(results):
-        lines, quantity = _series(found, metric)
+    beside = dict.fromkeys(arm.against for arm in found if not arm.dense)
+    for metric, name in itertools.product(metrics(results), beside):
+        lines, quantity = _series(tuple(arm for arm in found if arm.against == name and not arm.dense), metric)
         if any(len(line.points) > 1 for line in lines):
-            dense = next((arm.numbers[metric].value for arm in found if arm.dense and metric in arm.numbers), None)
-            drawn.append(Curve(metric, lines, quantity, dense))
+            dense = next((arm for arm in found if arm.dense and metric in arm.numbers and name in ("", arm.what)), None)
+            drawn.append(Curve(metric, lines, quantity, None if dense is None else dense.numbers[metric].value))
     return tuple(drawn)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from prunus.core.arms import Arm
+from prunus.core.arms import Arm, dense_of
 from prunus.measure import stats
 
 SIGNALS, SELECTION, TRAINING, RECOVERY = "signals_cpu_s", "selection_cpu_s", "training_cpu_s", "recovery_cpu_s"
@@ -30,8 +30,13 @@ class CostRow:
 
 def cost_rows(arms: tuple[Arm, ...]) -> tuple[CostRow, ...]:
     """One row for each arm that states a cost. Full training is that of the dense arm."""
-    full = next((arm.cost[TRAINING] for arm in arms if arm.dense and TRAINING in arm.cost), None)
-    return tuple(_row(arm, full) for arm in arms if arm.cost)
+    return tuple(_row(arm, _full(arm, arms)) for arm in arms if arm.cost)
+
+
+def _full(arm: Arm, arms: tuple[Arm, ...]) -> float | None:
+    """Training on everything; only an arm that trains on fewer rows can pay itself back."""
+    dense = dense_of(arm, arms)
+    return dense.cost.get(TRAINING) if dense is not None and arm.method.startswith("rows/") else None
 
 
 def _row(arm: Arm, full: float | None) -> CostRow:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunus.core import files
-from prunus.core.arms import metrics
+from prunus.core.arms import arms, metrics, notes
 from prunus.report import view
 from prunus.report.data import ReportData
 
@@ -38,7 +38,7 @@ def render(data: ReportData) -> str:
     for bars in map(view.bar_lines, data.kept):
         lines = [[line["name"], line["kept"], line["size"], line["share"]] for line in bars["lines"]]
         parts += [f"## {bars['title'].capitalize()}", table(["Group", "Kept", "Of", "Share"], lines, right=range(1, 4))]
-    parts += ["## How this was made", *data.notes]
+    parts += ["## How this was made", *data.notes, *notes(arms(data.results))]
     if data.command:
         parts.append(f"```console\n$ {data.command}\n```")
     if found := view.environment(data):

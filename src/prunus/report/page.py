@@ -9,7 +9,7 @@ from typing import Any
 
 from prunus import __version__
 from prunus.core import files
-from prunus.core.arms import arms, label, metrics, show
+from prunus.core.arms import arms, label, metrics, notes, show
 from prunus.core.errors import require
 from prunus.report import view
 from prunus.report.charts import arms_chart, curve_chart, histogram_chart, look
@@ -58,7 +58,7 @@ def render(data: ReportData) -> str:
             for i, entry in enumerate(drawn)
         ],
         sections=_sections(shown, data),
-        notes=[*data.notes, *dict.fromkeys(note for arm in found for note in arm.notes)],
+        notes=[*data.notes, *notes(found)],
         environment=view.environment(data),
         version=__version__,
     )

@@ -98,14 +98,15 @@ def _plans(folder: Path, results: Results) -> dict[tuple[str, str], tuple[PlanRo
         for seed in sorted(place.glob("seed*")):
             if (seed / "plan" / "plan.json").is_file():
                 plan = Plan.load(seed / "plan")
-                got = seed / "model" / "applied.json"
                 name = f"{arm.what}, {arm.budget}" if arm.budget else arm.what
-                found[arm.what, arm.budget] = (
-                    build.plan_row(name, plan, files.read_json(got) if got.is_file() else None),
-                    plan,
-                )
+                found[arm.what, arm.budget] = (build.plan_row(name, plan, _got(seed / "model" / "applied.json")), plan)
                 break
     return found
+
+
+def _got(path: Path) -> dict[str, float]:
+    """What was counted after applying; empty where the arm has no model of its own."""
+    return files.read_json(path).get("got", {}) if path.is_file() else {}
 
 
 def _with_bars(data: ReportData, plans: dict[tuple[str, str], Plan]) -> ReportData:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from prunus.core.arms import Arm, arms, better_is, count, is_share, label, metrics, show, show_interval
+from prunus.core.arms import Arm, arms, better_is, count, dense_of, is_share, label, metrics, show, show_interval
 from prunus.report.cost import TRAINING, cost_rows
 from prunus.report.data import KeptBars, PlanRow, ReportData, Verdict
 
@@ -66,14 +66,16 @@ def interval_note(data: ReportData) -> str:
 def headline(data: ReportData) -> Arm | None:
     """The arm whose numbers open the page."""
     pruned = [arm for arm in arms(data.results) if arm.role == "pruned"]
-    wanted = data.headline or next(((v.what, v.budget) for v in data.verdicts), None)
+    said = sorted(data.verdicts, key=lambda verdict: verdict.word != "better")
+    wanted = data.headline or next(((v.what, v.budget) for v in said), None)
     return next((arm for arm in pruned if (arm.what, arm.budget) == wanted), pruned[-1] if pruned else None)
 
 
 def tiles(data: ReportData) -> tuple[str, list[dict[str, str]]]:
     """Headline numbers beside the dense ones: metrics, then plan quantities, then training time; nothing without a dense arm."""
     found = arms(data.results)
-    dense, pruned = next((arm for arm in found if arm.dense), None), headline(data)
+    pruned = headline(data)
+    dense = None if pruned is None else dense_of(pruned, found)
     if dense is None or pruned is None:
         return "", []
     shared = [name for name in metrics(data.results) if name in pruned.numbers and name in dense.numbers]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from prunus.core import files
 from prunus.core.plan import Plan
-from prunus.core.results import Results
+from prunus.core.score import Score
 from prunus.flow.compare import measure
+from prunus.prunables.dataset import Dataset
 from prunus.report import runfolder
-from prunus.report.verdicts import over_arms
+from prunus.report.build import gallery, histogram, kept_by_label
+from prunus.report.data import Gallery, Histogram, KeptBars
 from prunus.run.models_on_disk import read_model
 from prunus.run.rows_on_disk import limited, read_rows
 
 Inputs = Mapping[str, Path]
 Params = dict[str, Any]
 AGAINST_DENSE = ("latency",)
+SHOWN, PICTURES = 3, 12
 MASKED = "masked: size and time are unchanged"
 
 
@@ -44,8 +49,8 @@ def _one(name: str, model: Any, data: Any, params: Params, dense: Any) -> Any:
     if name == "latency":
         settings["repeats"] = params["repeats"]
     if name == "perplexity":
-        tokens = torch.from_numpy(data.unwrapped["input_ids"]).reshape(-1)
-        window = params["window"] or data.unwrapped["input_ids"].shape[1]
+        tokens = torch.as_tensor(data.unwrapped()["input_ids"]).reshape(-1)
+        window = params["window"] or data.unwrapped()["input_ids"].shape[1]
         kind = getattr(torch, params["dtype"]) if params["dtype"] else None
         settings = {"batch": 1, "window": window, "tokens": params["tokens"]}
         return measure(model.to(kind) if kind else model, tokens, (name,), **settings)
@@ -53,10 +58,57 @@ def _one(name: str, model: Any, data: Any, params: Params, dense: Any) -> Any:
 
 
 def write_report(inputs: Inputs, params: Params, out: Path) -> None:
-    """The report of a run folder, in the forms asked for."""
+    """The report of a run folder, with what only the run can show: scores, classes and pictures of rows kept and dropped."""
     folder = inputs["run"]
-    rows = Results.read(sorted((folder / "metrics").glob("*.jsonl")))
-    title = params["title"] or params["name"]
-    command = params.get("command") or f"prunus run {params['name']}.toml"
-    data = runfolder.read(folder, title=title, command=command, verdicts=over_arms(rows))
-    runfolder.write(data, out, params["forms"])
+    title = params.get("title") or params["name"]
+    data = runfolder.read(folder, title=title, command=f"prunus run {params['name']}.toml")
+    extras = [_rows_shown(place) for place in _first_row_plans(folder)]
+    data = replace(
+        data,
+        kept=(*data.kept, *(bars for bars, _, _ in extras if bars)),
+        histograms=(*data.histograms, *(histogram for _, histogram, _ in extras if histogram)),
+        galleries=(*data.galleries, *(gallery for _, _, gallery in extras if gallery)),
+    )
+    runfolder.write(data, out, params.get("forms", ("html",)))
+
+
+def _first_row_plans(folder: Path) -> list[Path]:
+    """Where the plan over rows of every arm lies, first budget and first seed; at most three arms."""
+    found: list[Path] = []
+    for arm in sorted(path for path in (folder / "arms").iterdir() if path.is_dir()):
+        places = sorted(path.parent for path in arm.glob("*/seed*/score"))
+        found += places[:1]
+    return found[:SHOWN]
+
+
+def _rows_shown(place: Path) -> tuple[KeptBars | None, Histogram | None, Gallery | None]:
+    plan_folder = place / "rows" if (place / "rows").exists() else place / "plan"
+    plan, score, data = Plan.load(plan_folder), Score.load(place / "score"), read_rows(place / "data", "fit")
+    name = f"{place.parents[1].name}, {plan.asked.short()}"
+    bars = None
+    if data.labels is not None:
+        bars = kept_by_label(data.ids, data.labels, plan, tuple(data.classes or ()))
+        bars = replace(bars, title=f"{name}: rows kept in each class")
+    shown = histogram(score, plan, f"{name}: scores") if score.sense != "keep" else None
+    return bars, shown, _pictures(data, plan, name)
+
+
+def _pictures(data: Dataset, plan: Plan, name: str) -> Gallery | None:
+    """A dozen rows that stay and a dozen that go, where rows are images."""
+    shape = next(iter(data.batches(1)))[1].shape
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        return None
+    chosen = np.concatenate([_spread(ids) for ids in (plan.keep(), plan.dropped())])
+    ids, pixels, labels = next(iter(data.subset(chosen).batches(chosen.size)))
+    names = data.classes
+    shown = {i: (str(i) if labels is None else names[int(y)] if names else str(int(y))) for i, y in _pairs(ids, labels)}
+    return gallery(dict(zip(ids.tolist(), pixels.numpy())), plan, shown, f"{name}: rows", most=PICTURES)
+
+
+def _spread(ids: np.ndarray) -> np.ndarray:
+    """A dozen ids, evenly spread over all."""
+    return ids[np.linspace(0, ids.size - 1, min(PICTURES, ids.size)).astype(int)] if ids.size else ids
+
+
+def _pairs(ids: np.ndarray, labels: Any) -> list[tuple[Any, Any]]:
+    return list(zip(ids.tolist(), [None] * ids.size if labels is None else labels.tolist()))

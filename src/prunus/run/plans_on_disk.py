@@ -161,8 +161,8 @@ def _model(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     if params["unit"] != "channels":
         raise BadInput(f"recipes can't remove {params['unit']} yet")
     compensate = (params.get("compensate") or {}).get("name")  # None: the method's own; "none": no compensation
-    scope = {"scope": params["within"]} if params["within"] else {}
-    return plan_channels(prunable, found.id, budget, score=score, compensate=compensate, **common, **scope)
+    own = {name: params[key] for name, key in (("scope", "within"), ("groups", "groups")) if params[key]}
+    return plan_channels(prunable, found.id, budget, score=score, compensate=compensate, **common, **own)
 
 
 def _layers(prunable: ModelPrunable) -> str:

@@ -62,6 +62,7 @@ class _State:
     rows: str = ""
     cut: str = ""
     dynamic: Step | None = None
+    shown: dict[str, str] = field(default_factory=dict)
     history: list[Any] = field(default_factory=list)
 
 
@@ -71,10 +72,12 @@ class _Builder:
     facts: MethodFacts
     needs: dict[str, set[str]]
     graph: Graph
+    dense: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def all(self, tried: tuple[Case, ...]) -> None:
+        self.dense = {_setting(case): case.arm for case in tried if not case.steps and not case.recover}
         for case in tried:
-            for seed in self.recipe.run.seeds:
+            for seed in case.seeds or self.recipe.run.seeds:
                 self.case(case, seed)
 
     def node(self, stage: str, label: str, inputs: Mapping[str, str], /, **params: Any) -> str:
@@ -146,6 +149,8 @@ class _Builder:
         params = {**_plain(step), "kind": method.kind}
         random = seed if method.random or any(part.random for part in combined) else None
         score = self.score(step, given, seed) if method.kind == "criterion" else ""
+        if step.unit in DATA_UNITS and score:
+            state.shown = {"score": score, "data": data}
         parent = state.rows if step.unit in DATA_UNITS else state.cut
         inputs = {**given, "score": score, "parent": parent, "like": like}
         plan = self.node("plan", f"plan of {label}", inputs, **params, seed=random)
@@ -193,13 +198,16 @@ class _Builder:
         where = f"{files.safe_name(case.arm)}/{files.safe_name(case.budget or 'all')}/seed{seed}"
         plan = state.cut or state.rows
         inputs = {"data": data, "dense": state.dense, "plan": plan}
-        tag = Tag(case.arm, case.budget, seed, " then ".join(map(_method_id, case.steps)), case.control)
+        method, beside = " then ".join(map(_method_id, case.steps)), self.dense.get(_setting(case), "")
+        tag = Tag(case.arm, case.budget, seed, method, case.control, beside)
         self.graph.links.update({f"{where}/{name}": node for name, node in _plans(state).items()})
+        if not case.control:
+            self.graph.links.update({f"{where}/{name}": node for name, node in state.shown.items()})
         if case.recover and case.steps and measured["before_recovery"]:
             before = self.node(
                 "measure", f"measuring {label}, before recovery", {**inputs, "model": state.model}, **measured
             )
-            cut = Tag(f"{case.arm}, not recovered", case.budget, seed, tag.method, case.control)
+            cut = replace(tag, arm=f"{case.arm}, not recovered")
             self.graph.measures.setdefault(before, []).append(cut)
         if case.recover:
             given = {"data": data, "model": state.model, "dense": state.dense, "plan": state.cut, "rows": state.rows}
@@ -218,6 +226,11 @@ def _plans(state: _State) -> dict[str, str]:
     return {"plan": state.rows or state.cut} if state.rows or state.cut else {}
 
 
+def _setting(case: Case) -> tuple[str, ...]:
+    """What a case shares with its dense arm."""
+    return (case.data, case.model, case.train, case.measure)
+
+
 def _method_id(step: Step) -> str:
     return step.method.name if "/" in step.method.name else f"{step.unit}/{step.method.name}"
 
@@ -226,6 +239,4 @@ def _plain(step: Step) -> dict[str, Any]:
     """A step as plain values."""
     chosen = ("method", "select", "allocate", "compensate")
     plain = {name: value for name, value in asdict(step).items() if name not in chosen}
-    return plain | {
-        n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None
-    }
+    return plain | {n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None}

@@ -100,26 +100,36 @@ def _arrays(data: Dataset, params: dict[str, Any], role: str) -> tuple[dict[str,
         return {"ids": data.ids, "tokens": windows.astype(np.int32)}, text_record(data)
     if data.preprocess is not None:
         data = data.cache(data.preprocess.size)
-        pixels = np.asarray(data.unwrapped[0] if isinstance(data.unwrapped, tuple) else data.unwrapped)
+        native = data.unwrapped()
+        pixels = np.asarray(native[0] if isinstance(native, tuple) else native)
         arrays = {"ids": data.ids, "x": pixels}
     else:
         x = torch.cat([batch[1] for batch in data.batches(1024)])
-        arrays = {"ids": data.ids, "x": _transformed(x, params.get("transform"), role).numpy()}
+        if params.get("transform"):
+            return _placed(x, data, params["transform"], role), {}
+        arrays = {"ids": data.ids, "x": x.numpy()}
     if data.labels is not None:
         arrays["labels"] = data.labels
     return arrays, {}
 
 
-def _transformed(x: torch.Tensor, transform: dict[str, Any] | None, role: str) -> torch.Tensor:
-    if not transform:
-        return x
+def _placed(x: torch.Tensor, data: Dataset, transform: dict[str, Any], role: str) -> dict[str, np.ndarray]:
+    """Small images on noisy canvases; rows of fit `copies` times, each at other places: ids end in `/0`, `/1`, ..."""
     if transform["name"] != "canvas":
         raise UnknownName("transform of data", transform["name"], ("canvas",))
-    canvas = Canvas(**transform["options"])
-    enlarged = torch.nn.functional.interpolate(
-        x, size=(canvas.digit, canvas.digit), mode="bilinear", align_corners=False
-    )
-    return canvas(enlarged, torch_rng(0, f"canvas/{role}"))
+    options = dict(transform["options"])
+    copies = int(options.pop("copies", 1))
+    copies = copies if role == "fit" else 1
+    canvas = Canvas(**options)
+    side = (canvas.digit, canvas.digit)
+    digits = torch.nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False).repeat(copies, 1, 1, 1)
+    ids = np.tile(np.asarray(data.ids).astype(str), copies)
+    numbers = np.repeat(np.arange(copies), len(data)).astype(str)
+    arrays = {"x": canvas(digits, torch_rng(0, f"canvas/{role}")).numpy()}
+    arrays["ids"] = ids if copies == 1 else np.char.add(np.char.add(ids, "/"), numbers)
+    if data.labels is not None:
+        arrays["labels"] = np.tile(data.labels, copies)
+    return arrays
 
 
 def _preprocess(data: Dataset) -> dict[str, Any] | None:

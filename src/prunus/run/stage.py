@@ -81,6 +81,7 @@ class Tag:
     seed: int | None
     method: str = ""
     control: bool = False
+    dense: str = ""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from prunus.signals.catalogue import Provider, provider, split
 from prunus.signals.modules import ModuleSignals, ModuleStats
 from prunus.signals.rowset import Signals
 from prunus.signals.scan import Accumulator, Scan, SharingBroken, undisturbed
+from prunus.train.ordered import ordered
 from prunus.train.progress import Bar
 from prunus.train.step import Step, StepFn, infer_step, plain, to_device, token_mask
 
@@ -82,7 +83,12 @@ def collect(
     with torch_fork(0, "signals"), Bar(progress, "signals") as bar:
         try:
             return job.run(_batches(data, batch), bar, share=True)
-        except SharingBroken:
+        except SharingBroken as broken:
+            if isinstance(data, Iterator):
+                raise BadInput(
+                    f"module {broken} stopped sharing its input with others, so the pass must start again, but the data "
+                    "can be read once only: give a list, a loader or a Dataset"
+                ) from broken
             return job.run(_batches(data, batch), bar, share=False)
 
 
@@ -125,6 +131,8 @@ class _Job:
         rows = _rows(batch)
         scan.start(batch, rows, self.mask(batch))
         scan.step = self.step
+        for part in parts:
+            part.prepare()
         result = self.step(self.model, batch)
         scan.stop()
         targets = [part.targets() for part in parts]
@@ -221,32 +229,23 @@ def _chosen(model: nn.Module, keep: Keep | Iterable[str] | None) -> dict[str, nn
 
 
 def _batches(data: Any, batch: int) -> Iterator[Any]:
-    if hasattr(data, "batches"):
-        return iter(data.batches(batch))
-    if isinstance(data, tuple) and all(isinstance(part, (Tensor, np.ndarray)) for part in data) and len(data) in (2, 3):
-        return _cut(data, batch)
-    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+    if isinstance(data, (str, bytes)) or not (
+        hasattr(data, "batches") or hasattr(data, "__getitem__") or hasattr(data, "__iter__")
+    ):
         raise BadInput(
             f"data must have batches(), be (x, y) arrays or an iterable of batches, not {type(data).__name__}"
         )
-    return iter(data)
-
-
-def _cut(arrays: tuple[Any, ...], batch: int) -> Iterator[Any]:
-    x, y = (torch.as_tensor(part) for part in arrays[-2:])
-    ids = np.asarray(arrays[0]) if len(arrays) == 3 else np.arange(len(x))
-    if not len(x) == len(y) == len(ids):
-        raise BadInput(f"x has {len(x)} rows, y {len(y)}, ids {len(ids)}")
-    for start in range(0, len(x), batch):
-        yield ids[start : start + batch], x[start : start + batch], y[start : start + batch]
+    return ordered(data, batch)
 
 
 def _rows(batch: Any) -> int:
+    """B: of a dict's first sized entry, of x in a tuple, of the batch itself."""
     if isinstance(batch, Mapping):
-        sizes = [len(value) for value in batch.values() if isinstance(value, (Tensor, np.ndarray, list)) and len(value)]
-        return sizes[0] if sizes else 0
-    parts = batch[-2] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
-    return len(parts[0]) if isinstance(parts, tuple) else len(parts)
+        values: list[Any] = list(cast("Mapping[str, Any]", batch).values())
+        return next((len(value) for value in values if hasattr(value, "__len__") and len(value)), 0)
+    pair = isinstance(batch, (tuple, list)) and len(cast("list[Any]", batch)) > 1
+    x: Any = batch[-2] if pair else batch
+    return len(x[0]) if isinstance(x, tuple) else len(x)
 
 
 def _provider(module: str) -> Provider:

@@ -1,10 +1,12 @@
-"""Embedding of each row: what the step gives, else the input of the last linear layer (the penultimate features).
+"""Embedding of each row: what the step gives, else the input of the linear layer that makes the logits.
 
-Token features `[B, T, d]` are averaged over real tokens.
+A model without such a head (an encoder that returns `[B, d]`) gives its output. Token features `[B, T, d]` are averaged
+over real tokens.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ PROVIDES = ("embedding",)
 LEVEL = "rows"
 VERSION = 1
 MEMORY = "4 * rows * width"
+LAST = 4  # linear calls remembered: the head is among the last, and activations should not pile up
 
 
 class Accumulate(Accumulator):
@@ -24,7 +27,7 @@ class Accumulate(Accumulator):
 
     def start(self) -> None:
         """Hook all linear layers: which one is the head is known after the forward pass only."""
-        self._calls: list[tuple[Tensor, Tensor]] = []
+        self._calls: deque[tuple[Tensor, Tensor]] = deque(maxlen=LAST)
         for module in self.scan.model.modules():
             if isinstance(module, nn.Linear) or transposed(module):
                 self.scan.after(module, self._saw)
@@ -35,26 +38,28 @@ class Accumulate(Accumulator):
 
     def batch(self, step: Step, grads: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
         """The step's own embedding first."""
-        calls, self._calls = self._calls, []
+        calls, self._calls = self._calls, deque(maxlen=LAST)
         found = step.embedding
+        if found is None and step.logits is not None:
+            found = _head_input(list(calls), step.logits)
         if found is None:
-            heads = [x for x, output in calls if output is step.logits]
-            found = heads[-1] if heads else calls[-1][0] if calls else None
-        if found is None:
-            raise BadInput(
-                "no linear layer was called, so there is no penultimate feature: return embedding= in the step"
-            )
+            raise BadInput("this step gives neither logits nor embedding: return embedding= [B, d] in it")
         return {"embedding": self._pooled(found.detach().float())}
 
     def _pooled(self, x: Tensor) -> Tensor:
         if x.dim() == 2 and len(x) == self.scan.rows:
             return x
         if len(x) != self.scan.rows:
-            raise BadInput(
-                f"the last linear layer saw {list(x.shape)} for {self.scan.rows} rows: return embedding= in the step"
-            )
+            raise BadInput(f"the features are {list(x.shape)} for {self.scan.rows} rows: return embedding= in the step")
         mask = self.scan.mask
         if mask is None or mask.shape != x.shape[:2]:
             return x.flatten(1, -2).mean(1)
         weight = mask.to(x).unsqueeze(-1)
         return (x * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+
+def _head_input(calls: list[tuple[Tensor, Tensor]], logits: Tensor) -> Tensor:
+    """Input of the layer that made the logits, also where they were scaled or cut afterwards; else the output itself."""
+    made = [x for x, output in calls if output is logits]
+    like = [x for x, output in calls if output.dim() == logits.dim() and output.shape[-1] == logits.shape[-1]]
+    return (made or like or [logits])[-1]

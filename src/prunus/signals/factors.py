@@ -8,6 +8,7 @@ before the norm is taken.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,8 +24,15 @@ HELD = 8_000_000  # numbers of materialised row gradients held at a time
 class Factor(Protocol):
     """Gradients of B rows with respect to one parameter, by one call."""
 
-    rows: int
-    size: int
+    @property
+    def rows(self) -> int:
+        """B."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Elements of the parameter."""
+        ...
 
     def dense(self, start: int, stop: int) -> Tensor:
         """The gradients themselves, `[stop - start, size]`."""
@@ -138,7 +146,7 @@ class Convolution:
         return _chunked([self], max(1, HELD // 4 // max(held, 1)))
 
 
-def squared_norms(factors: list[Factor]) -> Tensor:
+def squared_norms(factors: Sequence[Factor]) -> Tensor:
     """Squared norms of the sums of these factors, which belong to one parameter. float64 `[B]`."""
     if len(factors) == 1:
         return factors[0].squares()
@@ -149,7 +157,7 @@ def squared_norms(factors: list[Factor]) -> Tensor:
     return _chunked(factors)
 
 
-def _chunked(factors: list[Factor] | list[Outer] | list[Convolution], rows: int | None = None) -> Tensor:
+def _chunked(factors: Sequence[Factor], rows: int | None = None) -> Tensor:
     step = rows or max(1, HELD // max(factors[0].size, 1))
     found: list[Tensor] = []
     for start in range(0, factors[0].rows, step):

@@ -2,8 +2,8 @@
 
 Parameters want no gradient during the pass: the backward pass only carries gradients from output to output, a hook at
 each module's output turns them into squared norms per row (see `factors`), and no `[rows, parameters]` array is held.
-The first and last row of the first batch are checked against autograd, one row at a time; where a model mixes rows or
-hides parameters from the rules, all rows are done one at a time, which is exact and slow, and a warning says so.
+Before anything is measured, two rows are checked against autograd, one row at a time; where a model mixes rows or hides
+parameters from the rules, all rows are done one at a time, which is exact and slow, and a warning says so.
 
 Evaluation mode; frozen parameters count as all others.
 """
@@ -21,7 +21,7 @@ from prunus.core.errors import BadInput, NonFinite
 from prunus.signals.factors import Dense, Factor, squared_norms
 from prunus.signals.row_gradients import Call, factors
 from prunus.signals.scan import Accumulator
-from prunus.train.step import Step, one_row
+from prunus.train.step import Step, first_rows, one_row
 
 PROVIDES = ("grad_norm",)
 LEVEL = "rows"
@@ -41,7 +41,8 @@ class Accumulate(Accumulator):
         self._zero = torch.zeros((), requires_grad=True, device=device)
         self._answers: dict[nn.Module, tuple[str, ...]] = {}
         self._called: set[nn.Module] = set()
-        self._slow = self._checked = False
+        self._slow = False
+        self._checked = 0  # rows of the largest batch that was checked
         self._reset()
         self._lift_broadcast()
         for module in self.scan.model.modules():
@@ -153,45 +154,75 @@ class Accumulate(Accumulator):
 
     # ---- after the batch --------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Check the rules on one or two rows of the batch, with no other hooks at work."""
+        rows, batch = self.scan.rows, self.scan.batch
+        if self._slow or self._checked >= min(rows, 2):
+            return
+        self._checked = min(rows, 2)
+        exact = [self._exactly(row) for row in range(self._checked)]
+        try:
+            self.scan.batch, self.scan.rows = first_rows(batch, self._checked, rows), self._checked
+            with self.scan.pause(but=self):
+                found, loss = self._by_rules()
+        except (RuntimeError, ValueError, IndexError) as error:  # a model that rejects what the hooks did to it
+            found, loss = None, None
+            self._fault = self._fault or str(error)
+        finally:
+            self.scan.batch, self.scan.rows = batch, rows
+        fault = self._fault
+        self._reset()
+        if found is None or loss is None:
+            self._give_up(fault or "no parameter was reached")
+            return
+        for mine, theirs in zip((found, loss), (torch.stack(part) for part in zip(*exact))):
+            finite = torch.isfinite(theirs)  # rows that are not are named when their batch is measured
+            if not torch.allclose(mine[finite], theirs[finite].to(mine.device), rtol=AGREE, atol=1e-6):
+                self._give_up(f"the rules give {mine.tolist()} where autograd gives {theirs.tolist()}")
+                return
+
+    def _by_rules(self) -> tuple[Tensor | None, Tensor | None]:
+        assert self.scan.step is not None
+        loss = self.scan.step(self.scan.model, self.scan.batch).loss
+        if loss is None or not loss.requires_grad:
+            return None, None
+        wanted = [parameter for parameter in self.scan.model.parameters() if parameter.requires_grad]
+        torch.autograd.grad(loss.sum(), [self._zero, *wanted], allow_unused=True)
+        return self._norms(), loss.detach().float()
+
     def targets(self) -> list[Tensor]:
         """The zero that was added at the inputs: asking for its gradient makes the backward pass run through."""
         return [] if self._slow else [self._zero]
 
     def batch(self, step: Step, grads: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
-        """Norms of the batch's rows; the first batch is checked."""
+        """Norms of the batch's rows."""
         norms = None if self._slow else self._norms()
+        if norms is None and not self._slow:
+            self._give_up(self._fault or "no parameter was reached")
+        self._reset()
         if norms is None:
-            norms = self._by_autograd(range(self.scan.rows))
+            norms = torch.stack([self._exactly(row)[0] for row in range(self.scan.rows)])
         finite = torch.isfinite(norms)
         if not bool(finite.all()):
-            rows = (~finite).nonzero().flatten()[:5].tolist()
-            named = rows if step.ids is None else step.ids[rows].tolist()
-            raise NonFinite(f"grad_norm is not finite for rows {named}: look at their loss")
+            rows = (~finite).nonzero().flatten()[:5].cpu().numpy()
+            named = rows if step.ids is None else step.ids[rows]
+            raise NonFinite(f"grad_norm is not finite for rows {named.tolist()}: look at their loss")
         return {"grad_norm": norms}
 
     def _norms(self) -> Tensor | None:
         """By the rules; None when they do not hold here."""
         for waiting in self._waiting.values():
             self._count(squared_norms(waiting))
-        squares, fault = self._squares, self._fault
-        self._reset()
-        if squares is None or fault:
-            return self._give_up(fault or "no parameter was reached")
-        norms = squares.clamp_min(0).sqrt().float()
-        if not self._checked:
-            self._checked = True
-            rows = sorted({0, self.scan.rows - 1})
-            exact = self._by_autograd(rows)
-            if not torch.allclose(norms[rows], exact, rtol=AGREE, atol=1e-7) and bool(torch.isfinite(exact).all()):
-                return self._give_up(f"rules give {norms[rows].tolist()} and autograd {exact.tolist()}")
-        return norms
+        if self._squares is None or self._fault:
+            return None
+        return self._squares.clamp_min(0).sqrt().float()
 
     def _give_up(self, reason: str) -> None:
         self._slow = True
         warnings.warn(f"grad_norm: one backward pass for each row from here on, because {reason}", stacklevel=2)
 
-    def _by_autograd(self, rows: Any) -> Tensor:
-        """Exact by definition: one forward and backward pass for each row."""
+    def _exactly(self, row: int) -> tuple[Tensor, Tensor]:
+        """Norm and loss of one row by definition: a forward and backward pass of its own."""
         parameters = [p for p in self.scan.model.parameters() if p.is_floating_point()]
         wants = [p.requires_grad for p in parameters]
         assert self.scan.step is not None
@@ -199,18 +230,15 @@ class Accumulate(Accumulator):
             for parameter in parameters:
                 parameter.requires_grad_(True)
             with self.scan.pause():
-                return torch.stack([self._one(parameters, row) for row in rows]).float()
+                loss = self.scan.step(self.scan.model, one_row(self.scan.batch, row, self.scan.rows)).loss
+            if loss is None:
+                raise BadInput("grad_norm needs a loss for each row")
+            grads: list[Tensor | None] = list(torch.autograd.grad(loss.sum(), parameters, allow_unused=True))
         finally:
             for parameter, wanted in zip(parameters, wants):
                 parameter.requires_grad_(wanted)
-
-    def _one(self, parameters: list[nn.Parameter], row: int) -> Tensor:
-        assert self.scan.step is not None
-        loss = self.scan.step(self.scan.model, one_row(self.scan.batch, row, self.scan.rows)).loss
-        if loss is None:
-            raise BadInput("grad_norm needs a loss for each row")
-        grads = torch.autograd.grad(loss.sum(), parameters, allow_unused=True)
-        return torch.stack([g.double().square().sum() for g in grads if g is not None]).sum().sqrt()
+        squares = [grad.double().square().sum() for grad in grads if grad is not None]
+        return torch.stack(squares).sum().sqrt().float(), loss.detach().float()[0]
 
 
 def _versions(args: tuple[Any, ...]) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ class Accumulate(Accumulator):
     def start(self) -> None:
         """Subscribe to inputs. The norm alone needs no shift, which saves a pass over the activations."""
         self._sums: dict[Source, _Sums] = {}
-        self._plain = self.wanted == {"input_norm"}
+        self._plain = self.wanted == frozenset({"input_norm"})
         self.scan.inputs.subscribers.append(self._update)
 
     def _update(self, source: Source, x: Tensor) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunus.core.errors import CorruptFile, SchemaTooNew, UnknownName
 from prunus.core.files import read_json, write_arrays, write_json
@@ -86,6 +86,19 @@ class ModuleSignals(Mapping[str, ModuleStats]):
         """A field that belongs to a parameter by its qualified name: `parameter("fc.bias", "grad")`."""
         module, _, own = name.rpartition(".")
         return getattr(self[module], field if own == "weight" else f"{field}.{own}")
+
+    def unreached(self, model: nn.Module, field: str) -> tuple[str, ...]:
+        """Matrices of the model that have no `field`: parameters that were never called as a layer of their own.
+
+        Fused experts and functional uses are such: a method that needs `field` would pass over them without a word.
+        """
+        missed: list[str] = []
+        for name, parameter in model.named_parameters():
+            owner, _, own = name.rpartition(".")
+            reached = own == "weight" and owner in self._stats and field in self._stats[owner]
+            if parameter.dim() > 1 and not reached:
+                missed.append(name)
+        return tuple(missed)
 
     def save(self, folder: str | Path) -> Path:
         """One file per module, then the manifest. Fields that share memory are written once for each module."""

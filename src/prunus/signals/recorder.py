@@ -134,6 +134,7 @@ class Recorder:
         """
         if self.world > 1:
             self._fold()
+            self._check_ranks()
         if not self._dynamics.epochs:
             raise BadInput("no epoch is complete: call rec.end_epoch() (on every rank) first")
         fields: dict[str, Any] = self._dynamics.fields()
@@ -240,6 +241,15 @@ class Recorder:
         path = self._out / f"epoch-{epoch:05d}.rank-{self.rank:04d}-of-{self.world:04d}.safetensors"
         write_arrays(path, {"positions": part.positions, **part.values})
 
+    def _check_ranks(self) -> None:
+        """A part that others lack means that a rank is still at it."""
+        assert self._out is not None
+        epoch = self._dynamics.epochs
+        there = {int(path.name[17:21]) for path in self._out.glob(f"epoch-{epoch:05d}.rank-*-of-{self.world:04d}.*")}
+        if there:
+            missing = sorted(set(range(self.world)) - there)
+            raise BadInput(f"ranks {missing} have not ended epoch {epoch} yet: let all ranks meet (barrier), then ask")
+
     def _fold(self) -> None:
         """Add complete epochs in order, then delete their parts. State first: a crash between the two is harmless."""
         assert self._out is not None
@@ -309,7 +319,9 @@ def _token_means(logits: Tensor, labels: Tensor) -> dict[str, NDArray[Any]]:
     flat = row_values(logits[used], labels[used])
     row = np.repeat(np.arange(len(labels)), used.sum(1).cpu().numpy())
     count = np.maximum(np.bincount(row, minlength=len(labels)), 1)
-    means = {name: np.bincount(row, value, minlength=len(labels)) / count for name, value in flat.items()}
+    means: dict[str, NDArray[Any]] = {
+        name: np.bincount(row, value, minlength=len(labels)) / count for name, value in flat.items()
+    }
     means["correct"] = means["correct"] >= 1 - 1e-9
     return means
 
@@ -333,7 +345,7 @@ class _Lookup:
         if len(ids) and bool((self._sorted[1:] == self._sorted[:-1]).any()):
             raise BadInput("the dataset's ids are not unique")
 
-    def positions(self, ids: Ids) -> NDArray[np.int64]:
+    def positions(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         if self._direct and ids.dtype.kind == "i":
             wrong = (ids < 0) | (ids >= len(self._ids))
             at = ids

@@ -6,7 +6,7 @@ are in evaluation mode: batch statistics would mix rows, and a single row would 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Call:
     names: tuple[str, ...]
 
 
-def factors(call: Call, delta: Tensor) -> dict[str, Factor]:
+def factors(call: Call, delta: Tensor) -> Mapping[str, Factor]:
     """Parameter name -> its factor, for the parameters the call answers for.
 
     Args:
@@ -52,7 +52,7 @@ def factors(call: Call, delta: Tensor) -> dict[str, Factor]:
     return {name: factor for name, factor in found.items() if name in call.names}
 
 
-Rule = Callable[[Any, Tensor, Tensor, int], dict[str, Factor]]
+Rule = Callable[[Any, Tensor, Tensor, int], Mapping[str, Factor]]
 
 
 def _rule(module: nn.Module) -> Rule | None:
@@ -72,17 +72,17 @@ def by_row(x: Tensor, rows: int, last: int = 1) -> Tensor:
     return x.reshape(rows, -1, *kept)
 
 
-def _linear(module: nn.Linear, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _linear(module: nn.Linear, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     left = by_row(delta, rows)
     return {"weight": Outer(left, by_row(x, rows), module.out_features), "bias": Dense(left.sum(1))}
 
 
-def _transposed_linear(module: Any, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _transposed_linear(module: Any, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     right = by_row(delta, rows)
     return {"weight": Outer(by_row(x, rows), right, x.shape[-1]), "bias": Dense(right.sum(1))}
 
 
-def _embedding(module: nn.Embedding, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _embedding(module: nn.Embedding, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     ids = x.expand(rows, *x.shape[1:]).reshape(rows, -1)
     right = by_row(delta, rows)
     if module.padding_idx is not None:
@@ -90,13 +90,13 @@ def _embedding(module: nn.Embedding, x: Tensor, delta: Tensor, rows: int) -> dic
     return {"weight": Outer(ids, right, module.num_embeddings)}
 
 
-def _convolution(module: Any, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _convolution(module: Any, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     if len(x) != rows:
         raise NotImplementedError("a convolution that folds rows")
     return {"weight": Convolution(module, x, delta), "bias": Dense(delta.flatten(2).sum(2))}
 
 
-def _batch_norm(module: Any, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _batch_norm(module: Any, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     if module.running_mean is None:
         raise NotImplementedError("batch statistics in evaluation mode")
     shape = (1, -1, *(1,) * (x.dim() - 2))
@@ -104,28 +104,28 @@ def _batch_norm(module: Any, x: Tensor, delta: Tensor, rows: int) -> dict[str, F
     return _per_channel(normal, delta, rows)
 
 
-def _group_norm(module: nn.GroupNorm, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _group_norm(module: nn.GroupNorm, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     return _per_channel(F.group_norm(x, module.num_groups, None, None, module.eps), delta, rows)
 
 
-def _layer_norm(module: nn.LayerNorm, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _layer_norm(module: nn.LayerNorm, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     normal = F.layer_norm(x, module.normalized_shape, None, None, module.eps)
     return _per_last(normal, delta, rows, len(module.normalized_shape))
 
 
-def _rms_norm(module: nn.RMSNorm, x: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _rms_norm(module: nn.RMSNorm, x: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     normal = F.rms_norm(x, module.normalized_shape, None, module.eps)
     return _per_last(normal, delta, rows, len(module.normalized_shape))
 
 
-def _per_channel(normal: Tensor, delta: Tensor, rows: int) -> dict[str, Factor]:
+def _per_channel(normal: Tensor, delta: Tensor, rows: int) -> Mapping[str, Factor]:
     channels = delta.shape[1]
     scale, shift = ((normal * delta), delta)
     sums = [part.reshape(rows, -1, channels, part[0, 0].numel()).sum((1, 3)) for part in (scale, shift)]
     return {"weight": Dense(sums[0]), "bias": Dense(sums[1])}
 
 
-def _per_last(normal: Tensor, delta: Tensor, rows: int, last: int) -> dict[str, Factor]:
+def _per_last(normal: Tensor, delta: Tensor, rows: int, last: int) -> Mapping[str, Factor]:
     sums = [by_row(part, rows, last).sum(1).flatten(1) for part in (normal * delta, delta)]
     return {"weight": Dense(sums[0]), "bias": Dense(sums[1])}
 
@@ -133,14 +133,14 @@ def _per_last(normal: Tensor, delta: Tensor, rows: int, last: int) -> dict[str, 
 RULES: dict[type[nn.Module] | tuple[type[nn.Module], ...], Rule] = {
     nn.Linear: _linear,
     (nn.Conv1d, nn.Conv2d): _convolution,
-    nn.modules.batchnorm._BatchNorm: _batch_norm,
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm): _batch_norm,
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,
     nn.RMSNorm: _rms_norm,
 }
 
 
-def _by_func(call: Call, delta: Tensor) -> dict[str, Factor]:
+def _by_func(call: Call, delta: Tensor) -> Mapping[str, Factor]:
     """Row by row through `torch.func.vjp`, vectorised by vmap where the module allows it."""
     parameters = {name: call.module.get_parameter(name).detach() for name in call.names}
     size = sum(parameter.numel() for parameter in parameters.values())
@@ -156,7 +156,9 @@ def _by_func(call: Call, delta: Tensor) -> dict[str, Factor]:
     return {name: Dense(torch.cat([part[name].flatten(1) for part in parts])) for name in parameters}
 
 
-def _pull(call: Call, parameters: dict[str, Tensor], inputs: list[Tensor], delta: Tensor, places: list[Any], at: int):
+def _pull(
+    call: Call, parameters: dict[str, Tensor], inputs: list[Tensor], delta: Tensor, places: list[Any], at: int
+) -> dict[str, Tensor]:
     """Gradient of one row: vjp of the module at its parameters. `inputs` lack the row axis; it comes back as 1."""
 
     def output(values: dict[str, Tensor]) -> Tensor:
@@ -166,7 +168,7 @@ def _pull(call: Call, parameters: dict[str, Tensor], inputs: list[Tensor], delta
         found = torch.func.functional_call(call.module, values, tuple(args), kwargs)
         return found[0] if isinstance(found, tuple) else found
 
-    _, pull = torch.func.vjp(output, parameters)
+    pull: Any = torch.func.vjp(output, parameters)[1]
     return pull(delta.unsqueeze(at))[0]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Signals:
         NonFinite: a NaN (or an infinity, except in logits); names the rows by id.
     """
 
-    def __init__(self, ids: ArrayLike | None = None, **fields: Array) -> None:
+    def __init__(self, ids: ArrayLike | None = None, **fields: Array | None) -> None:
         tensors = {name: _tensor(name, value) for name, value in fields.items() if value is not None}
         if not tensors:
             raise BadInput("Signals needs at least one field, such as probs=, labels=, loss= or embedding=")
@@ -144,17 +144,31 @@ class Signals:
         return Signals._of(self.ids, {name: (tensor,) for name, tensor in fields.items()}, self.provenance)
 
     @classmethod
-    def concat(cls, parts: Sequence[Signals]) -> Signals:
-        """Rows one part after the other (new data, or the shards of several machines); ids must not repeat."""
+    def concat(cls, parts: Sequence[Signals], *, repeated: Literal["error", "first"] = "error") -> Signals:
+        """Rows one part after the other: new data, or what several ranks measured.
+
+        Args:
+            parts: with the same fields.
+            repeated: "first" keeps one entry per id, the earlier part's: samplers of several ranks pad with rows that
+                another rank has too.
+
+        Raises:
+            BadInput: other fields, or an id that occurs twice.
+        """
         names = set(parts[0]._parts)
         if any(set(part._parts) != names for part in parts):
             raise BadInput(f"parts have different fields: {sorted({name for p in parts for name in p._parts} ^ names)}")
-        ids = _checked_ids(np.concatenate([part.ids for part in parts]))
+        every = cast("Ids", np.concatenate([part.ids for part in parts]))  # all numbers, or all text
         columns = {name: tuple(shard for part in parts for shard in part._parts[name]) for name in parts[0]._parts}
         lengths = {name: [len(shard) for shard in column] for name, column in columns.items()}
         if len({tuple(length) for length in lengths.values()}) > 1:
             columns = {name: (torch.cat(column),) for name, column in columns.items()}
-        return cls._of(ids, columns, parts[0].provenance)
+        whole = cls._of(every, columns, parts[0].provenance)
+        if repeated == "first":
+            first = np.sort(np.unique(every, return_index=True)[1])
+            whole = whole if len(first) == len(every) else whole.take(first)
+        whole.ids = _checked_ids(whole.ids)
+        return whole
 
     def save(self, folder: str | Path, *, shard: int = SHARD) -> Path:
         """Write shards of `shard` rows and `signals.json`; the manifest comes last, so a broken write is not a set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -33,7 +33,6 @@ class Scan:
         rows: B of the running batch.
         batch: the running batch.
         step: the adapter in use.
-        paused: hooks do nothing.
         share: let modules that see the same input tensor share one accumulator.
         hooks: handles to remove at the end.
         options: user options of the signals, such as `attention_layer`.
@@ -46,10 +45,10 @@ class Scan:
     rows: int = 0
     batch: Any = None
     step: StepFn | None = None
-    paused: bool = False
     hooks: list[Any] = field(default_factory=list[Any])
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     _inputs: Inputs | None = None
+    _alone: object = None
 
     @property
     def inputs(self) -> Inputs:
@@ -60,29 +59,31 @@ class Scan:
 
     def before(self, module: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> None:
         """Call `hook(module, args, kwargs)` before the module runs, until `close`."""
+        owner = getattr(hook, "__self__", None)
 
         def unless_paused(called: nn.Module, args: Any, kwargs: Any) -> None:
-            if not self.paused:
+            if self._alone is None or self._alone is owner:
                 hook(called, args, kwargs)
 
         self.hooks.append(module.register_forward_pre_hook(unless_paused, with_kwargs=True))
 
     def after(self, module: nn.Module, hook: Callable[[nn.Module, Any, Any, Any], Any]) -> None:
         """Call `hook(module, args, kwargs, output)` after the module ran; what it returns replaces the output."""
+        owner = getattr(hook, "__self__", None)
 
         def unless_paused(called: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            return None if self.paused else hook(called, args, kwargs, output)
+            return hook(called, args, kwargs, output) if self._alone is None or self._alone is owner else None
 
         self.hooks.append(module.register_forward_hook(unless_paused, with_kwargs=True))
 
     @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Hooks do nothing inside."""
-        self.paused = True
+    def pause(self, *, but: Accumulator | None = None) -> Generator[None, None, None]:
+        """Hooks do nothing inside, except the bound methods of `but`."""
+        earlier, self._alone = self._alone, but or self
         try:
             yield
         finally:
-            self.paused = False
+            self._alone = earlier
 
     def start(self, batch: Any, rows: int, mask: Tensor | None) -> None:
         """Before the forward pass of a batch."""
@@ -114,6 +115,9 @@ class Accumulator:
 
     def start(self) -> None:
         """Place hooks on `scan`."""
+
+    def prepare(self) -> None:
+        """Before the forward pass of each batch: `scan.batch` is there."""
 
     def targets(self) -> list[Tensor]:
         """Tensors whose gradient of the summed loss is wanted, asked after each forward pass."""
@@ -240,7 +244,7 @@ def check_finite(value: Tensor, name: str, what: str) -> None:
 
 
 @contextmanager
-def undisturbed(model: nn.Module, *, gradients: str) -> Iterator[None]:
+def undisturbed(model: nn.Module, *, gradients: str) -> Generator[None, None, None]:
     """Evaluation mode inside; mode, requires_grad, grads and torch's generator as they were outside.
 
     Args:

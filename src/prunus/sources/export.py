@@ -1,6 +1,6 @@
 """export: a plan over rows as files that other programs read; and id files read back, for pins and bans.
 
-txt and npy hold ids. csv, parquet and jsonl hold the rows of the dataset with their id in `prunus_id`; without a dataset
+txt and npy hold ids. npz holds the arrays of arrays. csv, parquet and jsonl hold the rows of the dataset with their id in `prunus_id`; without a dataset
 they hold ids, groups and, for dropped rows, reasons. `symlinks` rebuilds an image folder, so that a training script runs
 unchanged. Everything appears whole or not at all.
 """
@@ -23,11 +23,12 @@ import numpy as np
 from prunus.core import files
 from prunus.core.errors import BadInput, IdMismatch, ResourceError, UnknownName, require
 from prunus.core.plan import Plan
+from prunus.prunables.arrays import Arrays
 from prunus.prunables.dataset import Dataset
 from prunus.sources.folder import FolderRows
 from prunus.sources.idfiles import ids_in
 
-FORMATS = ("txt", "csv", "parquet", "npy", "symlinks", "jsonl")
+FORMATS = ("txt", "csv", "parquet", "npy", "npz", "symlinks", "jsonl")
 ID = "prunus_id"
 BLOCK = 2048
 Which = Literal["kept", "dropped"]
@@ -48,7 +49,7 @@ def export(
         plan: over rows.
         dataset: the rows it was made for; None to write ids only.
         path: of the file, or of the folder for symlinks.
-        as_: txt, csv, parquet, npy, jsonl or symlinks.
+        as_: txt, csv, parquet, npy, npz, jsonl or symlinks.
         which: kept or dropped rows.
         overwrite: replace what is there.
 
@@ -74,6 +75,8 @@ def export(
         return files.write_bytes(path, _lines(ids))
     if as_ == "npy":
         return files.write_bytes(path, _npy(ids))
+    if as_ == "npz":
+        return files.write_bytes(path, _npz(dataset, ids))
     if as_ == "symlinks":
         return _symlinks(dataset, ids, path)
     with _whole(path) as temporary:
@@ -95,6 +98,17 @@ def _lines(ids: np.ndarray) -> bytes:
 def _npy(ids: np.ndarray) -> bytes:
     sink = io.BytesIO()
     np.save(sink, ids, allow_pickle=False)
+    return sink.getvalue()
+
+
+def _npz(dataset: Dataset | None, ids: np.ndarray) -> bytes:
+    """The same arrays with only these rows, and their ids."""
+    if dataset is None or not isinstance(dataset.backing, Arrays):
+        raise BadInput("npz holds rows of arrays (.npz, sklearn:NAME): give those, or export tables as parquet")
+    kept = dataset.subset(ids)
+    columns = {name: kept.backing.column(name) for name in kept.backing.names() if name != ID}
+    sink = io.BytesIO()
+    np.savez(sink, **{name: array for name, array in columns.items() if array is not None}, **{ID: kept.ids})
     return sink.getvalue()
 
 
@@ -125,7 +139,7 @@ def _tables(plan: Plan, dataset: Dataset | None, ids: np.ndarray, which: Which) 
     pa = require("pyarrow", "data")
     table = getattr(dataset.backing, "table", None)
     if table is None:
-        raise BadInput(f"{dataset.name} is no table: export its ids (txt, npy), or leave the dataset out")
+        raise BadInput(f"{dataset.name} is no table: export arrays as npz, or its ids (txt, npy)")
     places = dataset.positions(ids)
     for start in range(0, max(len(places), 1), BLOCK):
         block = places[start : start + BLOCK]

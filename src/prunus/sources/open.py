@@ -28,6 +28,7 @@ KINDS = (
     ".parquet, .jsonl, .csv, .tsv, .npz, .npy, .txt, a folder of parquet files, a folder of images, "
     "datasets:NAME, sklearn:NAME"
 )
+EXPORTED = "prunus_id"
 OPTIONS = ("id", "label", "image", "text", "x", "split", "limit", "role", "size", "normalise")
 
 
@@ -66,7 +67,8 @@ def open_data(
     Args:
         spec: a path or fsspec URL; `datasets:NAME` (hub name, or a folder that `save_to_disk` wrote); `sklearn:digits`;
             or any object that Dataset wraps. Options may follow a question mark: `train.parquet?label=fine`.
-        id: the column of ids; `img.path` reaches into a struct. Default: file:row, or the path in an image folder.
+        id: the column of ids; `img.path` reaches into a struct. Default: `prunus_id`, which exports write; else file:row, or
+            the path in an image folder.
         label: the label column; default the declared class column, else one named label, if there is one.
         image: the image column; default the declared one, else one that holds {bytes, path}.
         text: the text column; default one named text.
@@ -112,7 +114,7 @@ def open_data(
         bad_ids += more
     data = Dataset(
         opened.backing,
-        ids=id,
+        ids=id or (EXPORTED if EXPORTED in opened.backing.names() else None),
         role=role,
         x=columns["x"],
         label=columns["label"],

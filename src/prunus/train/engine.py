@@ -32,7 +32,7 @@ class History:
     """What a training run did.
 
     Attributes:
-        rows: one dict per epoch: epoch, step, loss, lr, samples, seconds, cpu_seconds.
+        rows: one dict per epoch (two for an epoch in which a run was resumed): epoch, step, loss, lr, samples, seconds, cpu_seconds.
         steps: optimizer steps done, counted from step 0 of the schedule.
         samples: rows presented.
         snapshots: step -> state dict, for the steps asked for.
@@ -119,6 +119,28 @@ class Saver:
 
 
 @dataclass
+class _Tally:
+    """What an epoch did so far."""
+
+    total: Tensor
+    samples: int = 0
+    rate: float = 0.0
+    wall: float = field(default_factory=time.perf_counter)
+    cpu: float = field(default_factory=time.process_time)
+
+    def add(self, loss: Tensor) -> None:
+        self.total += loss.sum()
+        self.samples += len(loss)
+
+    def row(self, state: State) -> dict[str, float]:
+        return {
+            "epoch": state.epoch, "step": state.step, "loss": float(self.total) / max(self.samples, 1), "lr": self.rate,
+            "samples": self.samples, "seconds": time.perf_counter() - self.wall,
+            "cpu_seconds": time.process_time() - self.cpu,
+        }  # fmt: skip
+
+
+@dataclass
 class Run:
     """The parts of one call of `fit`."""
 
@@ -187,31 +209,25 @@ class Run:
         ids = None if state.plan is None else state.plan[0]
         row_weights = RowWeights(state.plan[1], ids) if state.plan is not None and ids is not None else self.weights
         length = self.feed.length(ids)
-        wall, cpu, samples = time.perf_counter(), time.process_time(), 0
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        rate = 0.0
+        tally = _Tally(torch.zeros((), dtype=torch.float64, device=self.device))
         for batch in self.feed.epoch(self.order, state.epoch, ids, state.offset):
             if self.length.done(state):
                 break
             if state.step in self.snapshots:
                 history.snapshots[state.step] = _copied(self.model)
-            rate = self._rate(state, length)
-            loss = self._step(batch, state, row_weights)
-            total += loss.sum()
-            samples += len(loss)
+            tally.rate = self._rate(state, length)
+            tally.add(self._step(batch, state, row_weights))
             state.step, state.offset = state.step + 1, state.offset + 1
-            bar.update(state.step, self.length.total(length), rate)
+            bar.update(state.step, self.length.total(length), tally.rate)
             if saver.every is not None and state.offset < length:
+                state.rows = [*history.rows, tally.row(state)]
                 saver.maybe(self, state, border=False)
-        mean = float(total) / max(samples, 1)
-        history.rows.append({
-            "epoch": state.epoch, "step": state.step, "loss": mean, "lr": rate, "samples": samples,
-            "seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu,
-        })  # fmt: skip
+        history.rows.append(tally.row(state))
+        number = state.epoch
         if state.offset >= length:
             state.epoch, state.offset, state.plan = state.epoch + 1, 0, None
         if self.record is not None:
-            self.record.end_epoch()
+            self.record.end_epoch(number)
         state.rows = history.rows
         saver.maybe(self, state, border=True)
 

@@ -34,16 +34,20 @@ class Feed:
         self._batched = self._arrays is None and not self._ready and hasattr(data, "batches")
         if isinstance(data, list):
             self._ready = True
-        self.ids = None if self._ready else self._find_ids()
-        if self.ids is not None and len(self.ids) == 0:
+        self._ids = np.zeros(0, np.int64) if self._ready else self._find_ids()
+        if not self._ready and len(self._ids) == 0:
             raise BadInput("there are no rows to train on")
+
+    @property
+    def ids(self) -> np.ndarray | None:
+        """Ids of all rows, or None for ready batches."""
+        return None if self._ready else self._ids
 
     def __len__(self) -> int:
         """Batches in an epoch over all rows."""
         if self._ready:
             return len(self._data)
-        assert self.ids is not None
-        return -(-len(self.ids) // self.batch)
+        return -(-len(self._ids) // self.batch)
 
     def length(self, ids: np.ndarray | None) -> int:
         """Batches in an epoch over these rows."""
@@ -69,12 +73,12 @@ class Feed:
             yield from self._gathered(seed, epoch, ids, skip)
 
     def _gathered(self, seed: int, epoch: int, ids: np.ndarray | None, skip: int) -> Iterator[Any]:
-        rows = np.arange(len(self.ids)) if ids is None else self._positions(ids)
-        chosen = self.ids[rows]
+        rows = np.arange(len(self._ids)) if ids is None else self._positions(ids)
+        chosen = self._ids[rows]
         order = rows[np.lexsort((chosen, uniform(seed, f"order/{epoch}", chosen)))]
         order = order[skip * self.batch :]
         if self._batched:
-            yield from self._data.batches(self.batch, ids=self.ids[order])
+            yield from self._data.batches(self.batch, ids=self._ids[order])
             return
         for start in range(0, len(order), self.batch):
             yield self._fetch(order[start : start + self.batch])
@@ -83,18 +87,18 @@ class Feed:
         if self._arrays is not None:
             _, x, y = self._arrays
             index = torch.from_numpy(rows)
-            return self.ids[rows], x[index], y[index]
+            return self._ids[rows], x[index], y[index]
         items = [self._data[int(row)] for row in rows]
         batch = torch.utils.data.default_collate(items)
         if isinstance(batch, Mapping):
-            return {"ids": self.ids[rows], **batch}
-        return (self.ids[rows], *batch) if len(batch) == 2 else batch
+            return {"ids": self._ids[rows], **batch}
+        return (self._ids[rows], *batch) if len(batch) == 2 else batch
 
     def _positions(self, ids: np.ndarray) -> np.ndarray:
-        order = np.argsort(self.ids, kind="stable")
-        at = np.searchsorted(self.ids, ids, sorter=order)
+        order = np.argsort(self._ids, kind="stable")
+        at = np.searchsorted(self._ids, ids, sorter=order)
         rows = order[np.minimum(at, len(order) - 1)]
-        missing = np.asarray(ids)[self.ids[rows] != ids]
+        missing = np.asarray(ids)[self._ids[rows] != ids]
         if missing.size:
             raise IdMismatch(f"{missing.size} ids are not in the data, such as {missing[:3].tolist()}")
         return rows

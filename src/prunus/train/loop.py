@@ -98,7 +98,9 @@ def fit(
     """
     _check(data, epochs, steps)
     masks = Masks(model, {}) if masks is None and events is not None else masks
-    model.to(device=device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    model.to(device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     engine = make_optimizer(
         model, optimizer, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
     )  # fmt: skip

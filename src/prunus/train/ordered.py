@@ -35,13 +35,13 @@ def ordered(data: Any, batch: int) -> Iterator[Any]:
 
 
 def _slices(data: tuple[Any, ...], batch: int) -> Iterator[Any]:
-    x, y = (torch.as_tensor(part) for part in data[-2:])
-    if len(x) != len(y):
-        raise BadInput(f"x has {len(x)} rows and y has {len(y)}")
+    x, y = (None if part is None else torch.as_tensor(part) for part in data[-2:])
+    if x is None or (y is not None and len(x) != len(y)):
+        raise BadInput(f"x has {0 if x is None else len(x)} rows and y has {0 if y is None else len(y)}")
     ids = np.asarray(data[0]) if len(data) == 3 else np.arange(len(x))
     for start in range(0, len(x), batch):
         rows = slice(start, start + batch)
-        yield ids[rows], x[rows], y[rows]
+        yield ids[rows], x[rows], None if y is None else y[rows]
 
 
 def _collated(data: Any, batch: int) -> Iterator[Any]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
+from prunus.train.kinds import BatchNorm, Dropout
 
 Batch = Any
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -127,20 +128,37 @@ def detection_step(model: nn.Module, batch: Batch) -> Step:
 
     Such models give losses only in training mode and only summed over the batch, so each image is passed alone, with
     normalisation and dropout in evaluation mode. Modes are restored. Their anchors are drawn from torch's generator:
-    `collect` seeds a fork of it.
+    `collect` seeds a fork of it. The embedding is the mean of the backbone's last feature map, where there is one.
     """
     ids, images, targets = (None, *batch) if len(batch) == 2 else batch
     modes = {module: module.training for module in model.modules()}
+    features: list[Tensor] = []
+    backbone = getattr(model, "backbone", None)
+    handle = backbone.register_forward_hook(_keep_last(features)) if isinstance(backbone, nn.Module) else None
     try:
         model.train()
         for module in modes:
-            if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            if isinstance(module, (BatchNorm, Dropout)):
                 module.training = False
         losses = [torch.stack(list(model([image], [target]).values())).sum() for image, target in zip(images, targets)]
     finally:
+        if handle is not None:
+            handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return Step(as_ids(ids), None, None, torch.stack(losses))
+    whole = len(features) == len(losses)
+    return Step(as_ids(ids), None, None, torch.stack(losses), torch.cat(features) if whole and features else None)
+
+
+def _keep_last(features: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook that keeps the spatial mean of the last feature map of a backbone."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        last = list(output.values())[-1] if isinstance(output, Mapping) else output
+        if isinstance(last, Tensor) and last.dim() == 4:
+            features.append(last.mean((2, 3)))
+
+    return hook
 
 
 def infer_step(batch: Batch) -> StepFn:
@@ -173,14 +191,24 @@ def plain(batch: Batch) -> Batch:
 
 
 def one_row(batch: Batch, row: int, rows: int) -> Batch:
-    """The batch with this row only: every tensor, array or list of `rows` entries is cut."""
+    """The batch with this row only."""
+    return _cut(batch, slice(row, row + 1), rows)
+
+
+def first_rows(batch: Batch, count: int, rows: int) -> Batch:
+    """The batch with its first `count` rows."""
+    return _cut(batch, slice(0, count), rows)
+
+
+def _cut(batch: Batch, part: slice, rows: int) -> Batch:
+    """Every tensor, array or list of `rows` entries is cut. A tuple is a container, a list of `rows` entries is rows."""
     if isinstance(batch, Mapping):
-        return {name: one_row(value, row, rows) for name, value in batch.items()}
+        return {name: _cut(value, part, rows) for name, value in batch.items()}
     if isinstance(batch, (Tensor, np.ndarray)) and batch.shape[:1] == (rows,):
-        return batch[row : row + 1]
+        return batch[part]
     if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) != rows):
-        return type(batch)(one_row(part, row, rows) for part in batch)
-    return batch[row : row + 1] if isinstance(batch, list) else batch
+        return type(batch)(_cut(value, part, rows) for value in batch)
+    return batch[part] if isinstance(batch, list) else batch
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -199,7 +227,7 @@ def _shifted(logits: Tensor, labels: Tensor | None, batch: Mapping[str, Any]) ->
     if labels is None:
         if "input_ids" not in batch:
             return logits, None
-        labels = batch["input_ids"]
+        labels = torch.as_tensor(batch["input_ids"])
         if batch.get("attention_mask") is not None:
             labels = labels.masked_fill(batch["attention_mask"] == 0, IGNORED)
     return logits[:, :-1], labels[:, 1:]

@@ -1,0 +1,314 @@
+"""`prunus plan`: what stays, from a score made before, or from a model or rows in one go."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunus.cli import inputs
+from prunus.cli.flags import (
+    DATA,
+    HOURS,
+    MODEL,
+    AllowCode,
+    Batch,
+    DryRun,
+    Json,
+    Like,
+    MaxHours,
+    Out,
+    Overwrite,
+    Seed,
+    Size,
+)  # fmt: skip
+from prunus.cli.forecast import nothing_to_time
+from prunus.cli.options import EXTRA, arguments, assign, own_flags
+from prunus.cli.show import facts, new_place, show, table
+from prunus.core import registry
+from prunus.core.budget import Budget
+from prunus.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from prunus.core.plan import Plan
+    from prunus.core.score import Score
+
+Settings = dict[str, Any]
+BUDGET = "What stays: '30% rows', '50% macs', '60% params', '26 layers', '2:4', 'drop 6 layers', 'sparsity 90%'."
+OF_BUDGET = ("tolerance", "floor", "round_to", "same_shape", "pin", "ban")
+GROUPS_SHOWN = 12
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("plan", context_settings=EXTRA)(plan)
+
+
+def plan(
+    context: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="SCORE BUDGET | MODEL METHOD BUDGET", help=f"{BUDGET} {MODEL}")],
+    select: Annotated[str, typer.Option(help="Rows: selector; default ccs for hardness, top for keep scores.")] = "",
+    allocate: Annotated[
+        str, typer.Option(help="Rows: allocator that splits the budget over classes (needs --data).")
+    ] = "",
+    scope: Annotated[str, typer.Option(help="Channels: ranked together: global, group or isomorphic.")] = "",
+    normalise: Annotated[str, typer.Option(help="Channels: what makes groups comparable.")] = "",
+    compensate: Annotated[str, typer.Option(help="Channels: joint_ls, sweep, mean_bias or none, with commas.")] = "",
+    within: Annotated[str, typer.Option(help="Weights: all, group, output, cumulative. Rows: all or class.")] = "",
+    layers: Annotated[str, typer.Option(help="Weights: all, or blocks (default for language models).")] = "",
+    at: Annotated[str, typer.Option(help="Tokens: block behind which they go: blocks.2, or its number.")] = "",
+    floor: Annotated[int | None, typer.Option(min=0, help="Least units of a group that stay.")] = None,
+    round_to: Annotated[int | None, typer.Option(min=1, help="Channels: kept widths are multiples of this.")] = None,
+    same_shape: Annotated[bool, typer.Option(help="Channels: equal widths in every layer.")] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0, help="Allowed distance from the budget, as a share.")
+    ] = None,
+    pin: Annotated[str, typer.Option(help="File of ids that must stay.")] = "",
+    ban: Annotated[str, typer.Option(help="File of ids that must go.")] = "",
+    data: Annotated[str, typer.Option(help=f"Calibration rows; or the rows a score was made for. {DATA}")] = "",
+    signals: Annotated[list[str] | None, typer.Option(help="Folder of `prunus signals` instead of --data.")] = None,
+    model: Annotated[str, typer.Option(help="The model a score over channels was made for.")] = "",
+    out: Out = "",
+    size: Size = 0,
+    batch: Batch = 64,
+    seed: Seed = 0,
+    like: Like = "",
+    allow_code: AllowCode = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    max_hours: MaxHours = HOURS,
+    as_json: Json = False,
+) -> None:
+    """Decide what stays. Flags of the method or selector: see `prunus methods NAME`."""
+    given, pairs = arguments(context, words)
+    place = Path("plan") if dry_run else new_place(out, overwrite=overwrite)
+    chosen: Settings = {
+        "select": select, "allocate": allocate, "scope": scope, "normalise": normalise, "within": within,
+        "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
+    }  # fmt: skip
+    settings = {name: value for name, value in chosen.items() if value}
+    plain = {"floor": floor, "round_to": round_to, "same_shape": same_shape or None, "tolerance": tolerance}
+    of_budget: Settings = {name: value for name, value in plain.items() if value is not None}
+    of_budget |= {name: _ids(path) for name, path in (("pin", pin), ("ban", ban)) if path}
+    if len(given) < 2:
+        raise BadInput(
+            f"prunus plan takes SCORE BUDGET or MODEL METHOD BUDGET, not only {' '.join(given) or 'nothing'!r}"
+        )
+    from_score = inputs.is_folder_of(given[0], "score.json")
+    budget = Budget.parse(" ".join(given[1 if from_score else 2 :]), **of_budget)
+    pick: Settings = {
+        "data": data, "signals": signals, "model": model, "size": size, "batch": batch, "seed": seed, "like": like,
+        "allow_code": allow_code, "pairs": pairs, "flags": own_flags(context),
+        "limits": {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json},
+    }  # fmt: skip
+    made = _scored(given[0], budget, settings, pick) if from_score else _measured(given, budget, settings, pick)
+    if made is not None:
+        made.save(place)
+        tell(made, place, as_json=as_json)
+
+
+def _ids(path: str) -> tuple[Any, ...]:
+    from prunus.sources.export import read_ids
+
+    return tuple(read_ids(path).tolist())
+
+
+def _scored(folder: str, budget: Budget, settings: Settings, pick: Settings) -> Plan | None:
+    """A plan from a score made before; None after a dry run."""
+    from prunus.core.score import Score
+
+    score = Score.load(folder)
+    if score.unit == "rows":
+        if nothing_to_time(**pick["limits"]):
+            return None
+        return rows_plan(with_rows(score, pick), budget, settings, pick)
+    if not pick["model"]:
+        raise BadInput(f"{folder} scores {score.unit}: add --model SPEC, to know what they cost")
+    return _of_model([pick["model"], str(score.provenance["method"])], budget, settings, pick, score)
+
+
+def with_rows(score: Score, pick: Settings) -> tuple[Score, Any]:
+    """The score with signals and labels beside it where they were given, and the rows themselves or None."""
+    from dataclasses import replace
+
+    from prunus.cli.score import read_signals
+    from prunus.signals.rowset import Signals
+
+    found = read_signals(pick["signals"])
+    ids = score.group("rows").ids
+    beside = found[0].align(ids) if found else None
+    data = inputs.open_rows(pick["data"], size=pick["size"]) if pick["data"] else None
+    if data is not None and data.labels is not None and (beside is None or "labels" not in beside.names):
+        from prunus.flow.rows import same_rows
+
+        same_rows(score, data)
+        labels = Signals(ids=data.ids, labels=data.labels).align(ids)
+        beside = labels if beside is None else beside.merge(labels)
+    return replace(score, signals=beside), data
+
+
+def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pick: Settings) -> Plan:
+    """A plan over rows."""
+    from prunus.flow.rows import default_selector, plan_rows
+
+    score, data = scored
+    selector = registry.find(settings.get("select") or default_selector(score), kind="selector")
+    _refuse_unfit(settings, ("select", "allocate", "within"), "rows")
+    pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
+    options = assign(pairs, selector, also=pick["flags"])[0]
+    own = {"select": selector.id, "allocate": settings.get("allocate"), "seed": pick["seed"], "options": options}
+    return plan_rows(score, budget, data=data, **own)
+
+
+def _measured(given: list[str], budget: Budget, settings: Settings, pick: Settings) -> Plan | None:
+    """A plan from rows or a model, with all that comes before it; None after a dry run."""
+    if inputs.is_model(given[0]):
+        return _of_model(given, budget, settings, pick, None)
+    from prunus.cli.score import rows_score
+
+    if budget.unit != "rows":
+        raise BadInput(f"{given[0]} holds rows, the budget is over {budget.unit}: name a model, or write '30% rows'")
+    method = registry.find(given[1], unit="rows", kind="criterion")
+    own = {option.name for option in method.options}
+    options = assign([pair for pair in pick["pairs"] if pair[0] in own], method)[0]
+    score = rows_score(given[0], method, (pick["signals"], "", pick["model"]), options, pick, pick["limits"])
+    if score is None:
+        return None
+    rest = {**pick, "pairs": [pair for pair in pick["pairs"] if pair[0] not in own], "data": given[0], "signals": None}
+    scored = score if score.signals is not None else with_rows(score, rest)[0]
+    return rows_plan((scored, None), budget, settings, rest)
+
+
+def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settings, score: Score | None) -> Plan | None:
+    """A plan over units of a model; None after a dry run."""
+    from prunus.cli.calibrate import calibrate
+    from prunus.flow.plan import CHOOSERS  # fmt: skip
+    from prunus.flow.plan import plan as planned
+
+    method = registry.find(given[1], unit=budget.unit, kind=CHOOSERS)
+    if method.unit != budget.unit:
+        raise BadInput(f"{method.id} removes {method.unit}, the budget {budget.short()!r} is over {budget.unit}")
+    _refuse_unfit(settings, _settings_of(method.unit), method.unit)
+    options = assign(pick["pairs"], method, also=pick["flags"])[0]
+    opened = inputs.open_model(given[0], like=pick["like"], allow_code=pick["allow_code"])
+    if method.unit == "tokens":
+        return None if nothing_to_time(**pick["limits"]) else planned(
+            opened.net, method.id, budget, seed=pick["seed"], **settings, **options
+        )  # fmt: skip
+    compensators = compensators_of(method, settings)
+    found = calibrate(
+        opened, [*([] if score is not None else [method]), *compensators],
+        data=pick["data"], folders=pick["signals"], size=pick["size"], batch=pick["batch"], limits=pick["limits"],
+    )  # fmt: skip
+    if found is None:
+        return None
+    if method.unit == "weights" and "layers" not in settings and hasattr(opened.net, "config"):
+        settings = {**settings, "layers": "blocks"}  # embeddings and heads are left alone, as everyone does
+    own: Settings = {"signals": found.signals, "seed": pick["seed"], **settings, **options}
+    if score is None:
+        return planned(found.prunable, method.id, budget, **own)
+    same_model(score, found.prunable, given[0])
+    return planned(score, budget, model=found.prunable, **own)
+
+
+def same_model(score: Score, prunable: Any, spec: str) -> None:
+    from prunus.core.errors import FingerprintMismatch
+
+    if score.fingerprint != prunable.fingerprint():
+        made_for = score.provenance.get("data", "another model")
+        raise FingerprintMismatch("score", str(made_for), spec)
+
+
+def compensators_of(method: registry.Method, settings: Settings) -> list[registry.Method]:
+    default = [str(method.facts["compensate"])] if method.facts.get("compensate") else []
+    names = settings.get("compensate") or default
+    return (
+        [registry.find(name, kind="compensator") for name in names if name != "none"]
+        if method.unit == "channels"
+        else []
+    )
+
+
+def _settings_of(unit: str) -> tuple[str, ...]:
+    """The verb's flags that the planner of a unit has."""
+    from prunus.flow.channels import plan_channels
+    from prunus.flow.layers import plan_layers
+    from prunus.flow.weights import plan_weights
+    from prunus.prunables.stream import TokenStream
+
+    planners = {"channels": plan_channels, "layers": plan_layers, "weights": plan_weights, "tokens": TokenStream.plan}
+    if unit not in planners:
+        raise BadInput(f"plans over {unit} are not made by this version; by it: rows, {', '.join(planners)}")
+    return tuple(inspect.signature(planners[unit]).parameters)
+
+
+def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None:
+    for name in settings:
+        if name not in known:
+            fits = [f"--{other.replace('_', '-')}" for other in known if other in FLAGS]
+            raise BadInput(f"--{name} does not belong to plans over {unit}; these do: {', '.join(fits) or 'none'}")
+
+
+FLAGS = ("select", "allocate", "scope", "normalise", "compensate", "within", "layers", "at")
+
+
+def tell(made: Plan, place: Path, *, as_json: bool) -> None:
+    """Asked (both sides), planned, and where."""
+    result = {**summary(made), "out": str(place)}
+    if made.unit != "rows":
+        result["groups"] = made.table()
+    lines = [facts(_head(made))]
+    lines += ["", table(_quantities(made))] if made.planned else []
+    if made.unit != "rows" and len(made.groups) > 1:
+        groups = [{**row, "share": f"{100 * row['share']:.0f} %"} for row in made.table()]
+        more = [f"and {len(groups) - GROUPS_SHOWN} more groups"] if len(groups) > GROUPS_SHOWN else []
+        lines += ["", table(groups[:GROUPS_SHOWN]), *more]
+    show(result, as_json=as_json, text="\n".join([*lines, "", f"written  {place}"]))
+
+
+def summary(made: Plan) -> dict[str, Any]:
+    """The numbers of a plan, for JSON."""
+    kept = [one.count for one in made.groups.values()]
+    sizes = [one.size for one in made.groups.values()]
+    return {
+        "unit": made.unit,
+        "budget": made.asked.short(),
+        "asked": str(made.asked),
+        "planned": dict(made.planned),
+        "dense": dict(made.dense),
+        "kept": sum(kept),
+        "of": sum(sizes),
+        "method": made.provenance.get("method", ""),
+        "reasons": made.reason_counts(),
+    }
+
+
+def _head(made: Plan) -> dict[str, Any]:
+    kept, of = sum(one.count for one in made.groups.values()), sum(one.size for one in made.groups.values())
+    chosen = made.provenance.get("select") or made.provenance.get("compensate") or ""
+    chosen = ", ".join(chosen) if isinstance(chosen, list) else chosen
+    groups = f" in {len(made.groups)} groups" if len(made.groups) > 1 else ""
+    return {
+        "asked": str(made.asked),
+        "planned": f"keeps {kept:,} of {of:,} {made.unit}, drops {of - kept:,}{groups}",
+        "method": " + ".join(filter(None, [str(made.provenance.get("method", "")), chosen])),
+        "dropped": "; ".join(f"{count:,} {reason}" for reason, count in made.reason_counts().items() if count),
+    }
+
+
+def _quantities(made: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "quantity": name,
+            "dense": made.dense.get(name),
+            "planned": value,
+            "stays": _share(value, made.dense.get(name)),
+        }
+        for name, value in made.planned.items()
+    ]
+
+
+def _share(value: float, dense: float | None) -> str:
+    return f"{100 * value / dense:.1f} %" if dense else ""
