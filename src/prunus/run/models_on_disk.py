@@ -16,13 +16,10 @@ from prunus.core import files, registry
 from prunus.core.budget import Budget
 from prunus.core.errors import UnknownName
 from prunus.core.plan import Plan
-from prunus.core.rng import Rng
 from prunus.flow import save as saved
+from prunus.flow.proof import prove
 from prunus.flow.recover import recover
-from prunus.graph.prove import prove
 from prunus.prunables.dataset import Dataset
-from prunus.prunables.example import drawn_like
-from prunus.prunables.model import ModelPrunable
 from prunus.run.outside import placed
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.sources.models import open_model
@@ -147,15 +144,7 @@ def apply_plan(inputs: Inputs, params: Params, out: Path) -> None:
     write_model(small, [*before, plan], out, made=files.read_json(inputs["model"] / "model.json"))
     _carry_config(inputs["model"], out)
     if plan.unit == "channels":
-        saved.add_got(out, mask_equivalence_error=_proof(model, plan))
-
-
-def _proof(model: nn.Module, plan: Plan) -> float:
-    """Largest relative difference between the cut and the masked dense model on random inputs, before compensation."""
-    prunable = ModelPrunable(model)
-    graph = prunable.graph_for(plan)
-    inputs = drawn_like(prunable.example, model, Rng(0, "proof"))
-    return prove(model, graph, {name: kept.index() for name, kept in plan.groups.items()}, inputs)
+        saved.add_got(out, mask_equivalence_error=prove(model, plan))
 
 
 def _carry_config(source: Path, out: Path) -> None:
