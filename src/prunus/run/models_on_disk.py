@@ -60,14 +60,19 @@ def make_model(inputs: Inputs, params: Params, out: Path) -> None:
     _write_new(model, params, out)
 
 
+def write_model(model: nn.Module, plans: list[Plan], out: Path, *, made: Params) -> None:
+    """A model's folder: weights, plans, and how its dense constructor is called (source, classes, options)."""
+    files.write_json(out / MADE, {name: made[name] for name in ("source", "classes", "options")})
+    saved.save(model, plans, out)
+
+
 def _write_new(model: nn.Module, params: Params, out: Path) -> None:
-    """The first folder of a model: weights, and how to construct it."""
-    files.write_json(out / MADE, {name: params[name] for name in ("source", "classes", "options")})
+    """The first folder of a model: its own config too, where it has one."""
     config: Any = copy.deepcopy(getattr(model, "config", None))
     if hasattr(config, "save_pretrained"):
         config.architectures = [type(model).__name__]
         config.save_pretrained(out / CONFIG)
-    saved.save(model, [], out)
+    write_model(model, [], out, made=params)
 
 
 def _write_next(model: nn.Module, plans: list[Plan], out: Path, *, source: Path) -> None:
