@@ -96,7 +96,8 @@ def plan(
     place = Path("plan") if dry_run else new_place(out, overwrite=overwrite)
     chosen: Settings = {
         "select": select, "allocate": allocate, "scope": scope, "normalise": normalise, "within": within,
-        "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at, "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
+        "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
+        "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
     }  # fmt: skip
     settings = {name: value for name, value in chosen.items() if value not in ("", None)}
     plain = {"floor": floor, "round_to": round_to, "same_shape": same_shape or None, "tolerance": tolerance}

@@ -1,8 +1,8 @@
 """export: a plan over rows as files that other programs read; and id files read back, for pins and bans.
 
 txt and npy hold ids. npz holds the arrays of arrays. csv, parquet and jsonl hold the rows of the dataset with their id
-in `prunus_id`; without a dataset they hold ids, groups and, for dropped rows, reasons. `symlinks` rebuilds an image folder, so that a training script runs
-unchanged. Everything appears whole or not at all.
+in `prunus_id`; without a dataset they hold ids, groups and, for dropped rows, reasons. `symlinks` rebuilds an image
+folder, so that a training script runs unchanged. Everything appears whole or not at all.
 """
 
 from __future__ import annotations
