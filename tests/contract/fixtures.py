@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunus.allocate.request import Request
@@ -26,9 +27,10 @@ from prunus.signals.modules import ModuleSignals
 from prunus.signals.recorder import Recorder
 from prunus.signals.rowset import Signals
 from prunus.tokens.gate import TokenSignals
-from prunus.train.models import TinyCNN, TinyViT, seeded
+from prunus.train.models import TinyViT, seeded
 
 UNITS = 64
+BLOCKS = 16
 CLASSES = (0, 1, 3)  # of four: class 2 has no row
 
 
@@ -85,6 +87,19 @@ def equal_rows() -> Signals:
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
+class Small(nn.Module):
+    """A convolution with a norm, a linear layer that reads its feature maps, and one that reads 64 neurons."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.hidden, self.last = nn.Linear(4 * width, UNITS), nn.Linear(UNITS, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(F.relu(self.bn1(self.conv1(x))), 8).flatten(1)
+        return self.last(F.relu(self.hidden(x)))
+
+
 class Residual(nn.Module):
     """A block whose output looks like its input."""
 
@@ -97,12 +112,12 @@ class Residual(nn.Module):
 
 
 class Deep(nn.Module):
-    """64 blocks between two linear layers."""
+    """16 blocks between two linear layers: 64 would measure how fast graphs are recorded."""
 
     def __init__(self, width: int = 4) -> None:
         super().__init__()
         self.first = nn.Linear(256, width)
-        self.blocks = nn.Sequential(*(Residual(width) for _ in range(UNITS)))
+        self.blocks = nn.Sequential(*(Residual(width) for _ in range(BLOCKS)))
         self.last = nn.Linear(width, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,19 +131,19 @@ def _vit() -> nn.Module:
 
 @cache
 def _cnn() -> nn.Module:
-    return seeded(TinyCNN, 0, width=32, classes=4)
+    return seeded(Small, 0).eval()
 
 
 @cache
 def _deep() -> nn.Module:
-    return seeded(Deep, 0)
+    return seeded(Deep, 0).eval()
 
 
 MODELS = {"channels": _cnn, "weights": _cnn, "layers": _deep, "tokens": _vit}
 
 
 def model(unit: str) -> nn.Module:
-    """A new copy of the network whose units are pruned: groups of 32 and 64 channels, 64 layers."""
+    """A new copy of the network whose units are pruned: groups of 8 and 64 channels, 16 layers."""
     return copy.deepcopy(MODELS[unit]())
 
 
@@ -144,6 +159,16 @@ EXAMPLE = torch.zeros(1, 1, 16, 16)
 def prunable(unit: str) -> ModelPrunable:
     """The network with its graph; shared, so no check may change it."""
     return ModelPrunable(model(unit), EXAMPLE)
+
+
+def fresh(unit: str, *, constant: bool = False) -> ModelPrunable:
+    """A new model with its graph recorded, in training mode; with constant parameters where asked."""
+    made = model(unit).train()
+    for parameter in made.parameters() if constant else ():
+        nn.init.constant_(parameter, 0.1)
+    found = ModelPrunable(made, EXAMPLE)
+    found.cost()
+    return found
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Contract of criteria over layers, on 64 blocks."""
+"""Contract of criteria over layers, on 16 blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
 from prunus.core.plan import Plan
 from prunus.core.score import Score
 from prunus.flow.layers import plan_layers, score_layers
-from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals, ModuleStats
 
 UNIT = "layers"
@@ -29,24 +28,23 @@ def planned(method, budget="50% layers", prunable=None, **settings) -> Plan:
 @criteria
 def test_one_finite_number_for_each_block(method):
     score = score_layers(fixtures.prunable(UNIT), method.id, signals=fixtures.measured(UNIT))
-    assert {name: len(values) for name, values in score.values.items()} == {"blocks": 64}
+    assert {name: len(values) for name, values in score.values.items()} == {"blocks": 16}
     score.check()
 
 
 @criteria
-def test_plan_bytes_depend_on_nothing_but_signals(method, tmp_path):
+def test_plan_bytes_depend_on_nothing_but_signals(method, fresh, tmp_path):
     first = contents(planned(method), tmp_path / "first")
-    again = ModelPrunable(fixtures.model(UNIT), fixtures.EXAMPLE)
     stored = ModuleSignals.load(fixtures.measured(UNIT).save(tmp_path / "signals"))
     with threads(2):
-        assert contents(planned(method, prunable=again, signals=stored), tmp_path / "again") == first
+        assert contents(planned(method, prunable=fresh, signals=stored), tmp_path / "again") == first
 
 
 @criteria
-@pytest.mark.parametrize(("budget", "count"), [("50% layers", 32), ("63 layers", 63), ("drop 40 layers", 24)])
+@pytest.mark.parametrize(("budget", "count"), [("50% layers", 8), ("15 layers", 15), ("drop 10 layers", 6)])
 def test_asked_is_planned_is_got(method, budget, count):
     plan = planned(method, budget)
-    small = plan.apply(fixtures.prunable(UNIT).model)
+    small = fixtures.prunable(UNIT).apply(plan)
     assert plan.planned["layers"] == count == len(small.blocks)
     assert torch.isfinite(small(fixtures.draw(2, 1, 16, 16))).all()
 
@@ -58,39 +56,35 @@ def test_extreme_budgets(method):
     with pytest.raises(BudgetUnreachable, match="nearest reachable: 1 layers"):
         planned(method, "0% layers")
     one = planned(method, "1 layers")
-    assert one.planned["layers"] == len(one.apply(fixtures.prunable(UNIT).model).blocks) == 1
+    assert one.planned["layers"] == len(fixtures.prunable(UNIT).apply(one).blocks) == 1
 
 
 @criteria
 def test_equal_scores_are_ties_and_the_lower_ids_stay(method):
-    equal = Score(UNIT, {"blocks": np.ones(64)}, "keep")
-    np.testing.assert_array_equal(planned(method, score=equal).keep("blocks"), np.arange(32))
+    equal = Score(UNIT, {"blocks": np.ones(16)}, "keep")
+    np.testing.assert_array_equal(planned(method, score=equal).keep("blocks"), np.arange(8))
 
 
 @criteria
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_refused_by_name(method, wrong):
+def test_what_is_not_finite_is_refused_by_name(method, fresh, wrong):
     if not method.needs:
         return
     measured = fixtures.measured(UNIT)
     wrong_ones = {name: torch.full_like(value, wrong) for name, value in measured["blocks.5"].fields.items()}
-    stats = {name: stat for name, stat in measured.items()} | {"blocks.5": ModuleStats("blocks.5", wrong_ones)}
+    stats = dict(measured.items()) | {"blocks.5": ModuleStats("blocks.5", wrong_ones)}
     with pytest.raises(NonFinite, match=r"blocks"):
         score_layers(fixtures.prunable(UNIT), method.id, signals=ModuleSignals(stats))
-    model = fixtures.model(UNIT)
     with torch.no_grad():
-        model.blocks[5].inner.weight[0] = float("nan")
+        fresh.model.blocks[5].inner.weight[0] = float("nan")
     with pytest.raises(NonFinite, match=r"blocks"):
-        planned(method, prunable=ModelPrunable(model, fixtures.EXAMPLE), signals=None, data=fixtures.dataset())
+        planned(method, prunable=fresh, signals=None, data=fixtures.dataset())
 
 
 @criteria
-def test_planning_changes_nothing(method):
-    model = fixtures.model(UNIT).train()
-    with untouched(model):
-        planned(
-            method, prunable=ModelPrunable(model, fixtures.EXAMPLE), signals=None, data=fixtures.dataset()
-        ).apply(model)  # fmt: skip
+def test_planning_changes_nothing(method, fresh):
+    with untouched(fresh.model):
+        fresh.apply(planned(method, prunable=fresh, signals=None, data=fixtures.dataset()))
 
 
 @criteria
@@ -100,8 +94,8 @@ def test_files_hold_all_of_it(method, tmp_path):
     )  # fmt: skip
     plan = planned(method)
     round_trip(plan, tmp_path / "plan")
-    x, model = fixtures.draw(2, 1, 16, 16), fixtures.model(UNIT).eval()
-    torch.testing.assert_close(Plan.load(tmp_path / "plan").apply(model)(x), plan.apply(model)(x), rtol=0, atol=0)
+    x, apply = fixtures.draw(2, 1, 16, 16), fixtures.prunable(UNIT).apply
+    torch.testing.assert_close(apply(Plan.load(tmp_path / "plan"))(x), apply(plan)(x), rtol=0, atol=0)
 
 
 @criteria

@@ -111,11 +111,20 @@ def _text(found: dict[str, Any]) -> str:
         rows = [{**g, "parameters a unit": g["cost"]} for g in found["groups"]]
         parts += ["", table(rows, ("group", "size", "members", "parameters a unit"))]
     if found["frozen"]:
-        rows = [{"frozen by": f["reason"], "axes": _few(f["axes"])} for f in found["frozen"]]
-        parts += ["", table(rows)]
+        parts += ["", table([{"frozen by": reason, "axes": _few(axes)} for reason, axes in _alike(found["frozen"])])]
     if found["unseen"]:
         parts += ["", f"not reached by the forward pass, so left alone: {_few(found['unseen'])}"]
     return "\n".join([*parts, *(f"note: {line}" for line in found["notes"])])
+
+
+def _alike(frozen: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Reasons that differ only in the module they name, as one; --json keeps them apart."""
+    joined: dict[str, list[str]] = {}
+    for entry in frozen:
+        operator, _, rest = entry["reason"].partition(" in ")
+        _, colon, why = rest.partition(": ")
+        joined.setdefault(f"{operator}: {why}" if colon else entry["reason"], []).extend(entry["axes"])
+    return list(joined.items())
 
 
 def _few(names: list[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from prunus.core.budget import Budget
 from prunus.core.edits import SetWeight
-from prunus.core.errors import BadInput
+from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
 from prunus.core.registry import Method
@@ -152,6 +152,10 @@ def solve_weights(
         within: group, or `n:m`.
         layers: see `score_weights`.
         options: the solver's own.
+
+    Raises:
+        BudgetUnreachable: a matrix would keep nothing.
+        NonFinite: weights or statistics of a matrix were not finite.
     """
     pattern = budget.nm or pattern_of(within or "group")
     if pattern is None and within not in (None, "group"):
@@ -165,7 +169,15 @@ def solve_weights(
         view = matrix(prunable, group, signals)
         view.taps = _taps(prunable, group)
         count = pattern or group.size - budget.drop_count(group.size)
+        if count == 0:
+            raise BudgetUnreachable(
+                f"{budget}: none of {group.size} weights of {group.name} would stay", nearest=f"1 of {group.size}"
+            )
         mask, new = function(view, count, **options)
+        if not np.isfinite(new).all():
+            raise NonFinite(
+                f"{found.id} gave NaN or infinity in {group.name}: check its weights and the calibration data"
+            )
         kept[group.name] = Kept.of_mask(mask)
         edits.append(SetWeight(group.name, in_storage(prunable.model, group.name, new).numpy()))
     total, stays = float(sum(one.size for one in kept.values())), float(sum(one.count for one in kept.values()))

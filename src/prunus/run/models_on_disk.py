@@ -20,14 +20,11 @@ from prunus.core import files, registry
 from prunus.core.budget import Budget
 from prunus.core.errors import UnknownName
 from prunus.core.plan import Plan
-from prunus.core.rng import Rng
 from prunus.flow import save as saved
 from prunus.flow.calls import asks_for
+from prunus.flow.proof import prove
 from prunus.flow.recover import recover
-from prunus.graph.prove import prove
 from prunus.prunables.dataset import Dataset
-from prunus.prunables.example import drawn_like
-from prunus.prunables.model import ModelPrunable
 from prunus.rows.dynamic import Dynamic
 from prunus.run.folder import TRAINING
 from prunus.run.outside import placed
@@ -63,14 +60,19 @@ def make_model(inputs: Inputs, params: Params, out: Path) -> None:
     _write_new(model, params, out)
 
 
+def write_model(model: nn.Module, plans: list[Plan], out: Path, *, made: Params) -> None:
+    """A model's folder: weights, plans, and how its dense constructor is called (source, classes, options)."""
+    files.write_json(out / MADE, {name: made[name] for name in ("source", "classes", "options")})
+    saved.save(model, plans, out)
+
+
 def _write_new(model: nn.Module, params: Params, out: Path) -> None:
-    """The first folder of a model: weights, and how to construct it."""
-    files.write_json(out / MADE, {name: params[name] for name in ("source", "classes", "options")})
+    """The first folder of a model: its own config too, where it has one."""
     config: Any = copy.deepcopy(getattr(model, "config", None))
     if hasattr(config, "save_pretrained"):
         config.architectures = [type(model).__name__]
         config.save_pretrained(out / CONFIG)
-    saved.save(model, [], out)
+    write_model(model, [], out, made=params)
 
 
 def _write_next(model: nn.Module, plans: list[Plan], out: Path, *, source: Path) -> None:
@@ -168,15 +170,7 @@ def apply_plan(inputs: Inputs, params: Params, out: Path) -> None:
     small = plan.apply(model, mode=params["mode"])
     _write_next(small, [*before, plan], out, source=inputs["model"])
     if plan.unit == "channels":
-        saved.add_got(out, mask_equivalence_error=_proof(model, plan))
-
-
-def _proof(model: nn.Module, plan: Plan) -> float:
-    """Largest relative difference between the cut and the masked dense model on random inputs, before compensation."""
-    prunable = ModelPrunable(model)
-    graph = prunable.graph_for(plan)
-    inputs = drawn_like(prunable.example, model, Rng(0, "proof"))
-    return prove(model, graph, {name: kept.index() for name, kept in plan.groups.items()}, inputs)
+        saved.add_got(out, mask_equivalence_error=prove(model, plan))
 
 
 def recover_model(inputs: Inputs, params: Params, out: Path) -> None:

@@ -100,7 +100,10 @@ def _opened(params: Params, source: str, role: str, classes: Sequence[str] | Non
     if params.get("window"):
         if not params["tokenizer"]:
             raise BadInput("text rows need tokenizer = ... beside window: the model's source, or 'bytes'")
-        return open_text(placed(source), open_tokenizer(params["tokenizer"]), length=params["window"], role=role)
+        # Of a text the first windows, as everyone counts perplexity; the limit of other rows is a draw by id.
+        limit = (params.get(role) or {}).get("limit")
+        tokenizer = open_tokenizer(params["tokenizer"])
+        return open_text(placed(source), tokenizer, length=params["window"], role=role, limit=limit)
     normalise = params["normalise"] or None
     return open_data(
         placed(source),
