@@ -61,11 +61,12 @@ def test_equal_scores_are_ties_by_name(method):
 def test_a_group_may_be_empty(method):
     sizes = {"a": 16, "b": 0, "c": 48}
     shapes, scores = ((4, 4), (0, 4), (6, 8)), [np.ones(size) for size in sizes.values()]
-    try:
-        found = counts(method, Request.of(sizes, 32, shapes=shapes, scores=scores, rng=Rng(0, "contract")))
-    except BadInput as error:
-        assert "empty" in str(error)
+    request = Request.of(sizes, 32, shapes=shapes, scores=scores, rng=Rng(0, "contract"))
+    if "shapes" in method.needs:  # a matrix without weights has no density
+        with pytest.raises(BadInput, match="empty"):
+            counts(method, request)
         return
+    found = counts(method, request)
     assert found["b"] == 0 and sum(found.values()) == 32
 
 

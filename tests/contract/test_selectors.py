@@ -59,20 +59,22 @@ def test_order_and_threads_do_not_matter(method):
 @selectors
 @pytest.mark.parametrize("count", [1, 8, 63, 64])
 def test_extreme_counts_are_kept_or_refused(method, count):
-    try:
-        found = selected(method, score(method), count)
-    except (BadInput, BudgetUnreachable) as error:
-        assert count not in (64,) and str(count) in str(error)
+    if method.name == "nm" and count * 4 % 64:  # fits no whole number of every four
+        with pytest.raises(BadInput, match=f"{count} of 64"):
+            selected(method, score(method), count)
         return
+    found = selected(method, score(method), count)
     assert np.unique(found).size == found.size == count
 
 
 @selectors
 @pytest.mark.parametrize("count", [-1, 65])
 def test_impossible_counts_are_refused(method, count):
+    if method.unit == "tokens" and count > 64:  # an example that has fewer tokens keeps all of them
+        assert selected(method, score(method), count).size == 64
+        return
     with pytest.raises((BadInput, BudgetUnreachable)):
-        if selected(method, score(method), count).size == min(count, 64) and method.unit == "tokens":
-            raise BadInput("an example that has fewer tokens keeps all of them")
+        selected(method, score(method), count)
 
 
 @selectors
