@@ -7,6 +7,7 @@ the module (or its config) that holds the old size is bound to the dimension; wh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -256,17 +257,14 @@ class Trial:
     def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
         """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
         for node in self.siblings(found):
-            for dim in subtrees(self._dims(node)):
-                for binding in self._bound(node.module):
-                    other = resolve(binding.dim)
-                    if binding.old != dim.size or is_frozen(dim) or not differ(dim, other, self.current):
-                        continue
-                    if isinstance(dim, Axis):
-                        yield [(dim, other)]
-                        continue
-                    pair = list(zip(leaves(dim), leaves(other)))
-                    if [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
-                        yield [(a, b) for a, b in pair if a is not b]
+            held = [(binding.old, resolve(binding.dim)) for binding in self._bound(node.module)]
+            for dim, (old, other) in itertools.product(subtrees(self._dims(node)), held):
+                if old != dim.size or is_frozen(dim) or not differ(dim, other, self.current):
+                    continue
+                if isinstance(dim, Axis):
+                    yield [(dim, other)]
+                elif [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
+                    yield [(a, b) for a, b in zip(leaves(dim), leaves(other)) if a is not b]
 
     def _bound(self, path: str) -> list[Binding]:
         """Bindings whose attribute a module at `path` reads: its own, or one of the config it shares."""
@@ -346,12 +344,10 @@ class Trial:
 
 
 def _freeze_movements(graph: Graph) -> None:
-    """Models that need data get no trial: what their code may give as a number stays whole."""
+    """Models too large to try sizes on: what their code may give as a number stays whole."""
     numbers = ("view", "reshape", "split", "split_with_sizes", "expand", "unflatten", "chunk", "slice", "pad", "narrow")
     for one in graph.passes:
-        for node in one.trace.nodes:
-            if node.op in numbers:
-                values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
-                for value in values:
-                    for dim in one.dims[value]:
-                        freeze(dim, f"{node.op} in {node.module or 'the model'}: its sizes could not be tried")
+        for node in [node for node in one.trace.nodes if node.op in numbers]:
+            values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
+            for dim in [dim for value in values for dim in one.dims[value]]:
+                freeze(dim, f"{node.op} in {node.module or 'the model'}: its sizes could not be tried")
