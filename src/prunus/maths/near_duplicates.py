@@ -76,7 +76,9 @@ def earlier(x: NDArray[np.floating], assigned: Positions, order: Positions, *, c
     return Earlier(similarity, witness)
 
 
-def greedy(x: NDArray[np.floating], assigned: Positions, order: Positions, eps: float) -> tuple[Earlier, NDArray[np.bool_]]:
+def greedy(
+    x: NDArray[np.floating], assigned: Positions, order: Positions, eps: float
+) -> tuple[Earlier, NDArray[np.bool_]]:
     """Rows compared with KEPT earlier rows only, and which go at this eps.
 
     Every row that goes is within eps of its witness, which stays; no two rows of a cluster that stay are.
