@@ -7,6 +7,7 @@ No method is imported: the registry reads source text.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -37,6 +38,7 @@ TITLES = {
     "measure": "Measures",
 }
 LONGEST_TITLE = 36
+MOST_ROWS = 10
 EXAMPLES = {
     "criterion": {
         "rows": 'score = px.score(train, "{id}", signals=signals)\nplan = px.plan(score, "30% rows")',
@@ -95,6 +97,8 @@ def method_page(method: Method) -> str:
     parts += [f"## {name}\n\n{prose(text[:1].upper() + text[1:])}" for name, text in told.items() if text]
     if rest := _rest(method):
         parts.append(f"## Notes\n\n{prose(rest)}")
+    if found := measured(method):
+        parts.append("## Measured\n\n" + found)
     if method.options:
         parts.append("## Options\n\n" + _options(method.options))
     if method.card:
@@ -103,6 +107,30 @@ def method_page(method: Method) -> str:
     source = method.path.relative_to(ROOT) if method.path.is_relative_to(ROOT) else method.path.name
     parts.append(f"Source: `{source}`, `{method.attribute}`.")
     return "\n\n".join(parts) + "\n"
+
+
+def measured(method: Method) -> str:
+    """The lines of the results pages whose first cell names the method, under the head of their table."""
+    named = re.compile(rf"(?<![\w/]){re.escape(method.name)}(?![\w/])")
+    depth = "../" * (method.id.count("/") + 1)
+    parts: list[str] = []
+    for path in sorted((DOCS / "results").glob("*.md")):
+        lines = path.read_text("utf-8").splitlines()
+        title = lines[0].removeprefix("# ").strip()
+        for table in _tables(lines):
+            rows = [line for line in table[2:] if named.search(line.split("|")[1])]
+            if rows:
+                link = f"From [{title}]({depth}results/{path.name}), where the other arms and the controls stand:"
+                parts.append("\n".join([link, "", *table[:2], *rows[:MOST_ROWS]]))
+                break  # the first table of a page holds the results, the others what they cost
+    return "\n\n".join(parts)
+
+
+def _tables(lines: list[str]) -> Iterator[list[str]]:
+    """Every Markdown table, head and rule first."""
+    for is_table, block in groupby(lines, key=lambda line: line.startswith("|")):
+        if is_table:
+            yield list(block)
 
 
 def _facts(method: Method) -> Iterator[str]:

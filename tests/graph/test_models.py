@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from graph.zoo import SINGLE, ZOO, make
 
+from graph.zoo import SINGLE, ZOO, make
 from prunus.graph.build import build
 from prunus.graph.count import Counter
 from prunus.graph.cut import cut
