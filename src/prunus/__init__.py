@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunus.flow.compare import compare as compare
     from prunus.flow.plan import plan as plan
     from prunus.flow.plan import score as score
+    from prunus.flow.proof import prove as prove
     from prunus.flow.recover import recover as recover
     from prunus.flow.save import kept as kept
     from prunus.flow.save import load as load
@@ -45,6 +46,7 @@ _PLACES = {
     "compare": "flow.compare",
     "plan": "flow.plan",
     "score": "flow.plan",
+    "prove": "flow.proof",
     "recover": "flow.recover",
     "kept": "flow.save",
     "load": "flow.save",

@@ -72,7 +72,7 @@ def test_what_is_not_finite_is_refused_by_name(method, fresh, wrong):
         return
     measured = fixtures.measured(UNIT)
     wrong_ones = {name: torch.full_like(value, wrong) for name, value in measured["blocks.5"].fields.items()}
-    stats = {name: stat for name, stat in measured.items()} | {"blocks.5": ModuleStats("blocks.5", wrong_ones)}
+    stats = dict(measured.items()) | {"blocks.5": ModuleStats("blocks.5", wrong_ones)}
     with pytest.raises(NonFinite, match=r"blocks"):
         score_layers(fixtures.prunable(UNIT), method.id, signals=ModuleSignals(stats))
     with torch.no_grad():

@@ -49,7 +49,8 @@ def test_the_example_is_found_and_scores(tree, example):
 
 
 def test_the_example_keeps_the_house_rules(tree):
-    code = "import sys, pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'tests/house/test_shape.py', 'tests/house/test_catalogue.py', 'tests/house/test_imports.py', '-k', 'gini']))"
+    rules = [f"tests/house/test_{name}.py" for name in ("shape", "catalogue", "imports")]
+    code = f"import sys, pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *{rules}, '-k', 'gini']))"
     done = python(tree, code)
     assert done.returncode == 0, done.stdout
 

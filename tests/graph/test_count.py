@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from graph.zoo import make
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from graph.zoo import make
 from prunus.graph.build import build
 from prunus.graph.count import Counter, count
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from graph.zoo import make
 from torch import nn
 
+from graph.zoo import make
 from prunus.graph.build import build
 from prunus.graph.members import bind, readers_of
 

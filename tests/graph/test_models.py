@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from graph.zoo import SINGLE, ZOO, make
 
+from graph.zoo import SINGLE, ZOO, make
 from prunus.graph.build import build
 from prunus.graph.count import Counter
 from prunus.graph.cut import cut
@@ -39,7 +39,7 @@ def test_mask_equivalence(case):
 def test_one_group_at_a_time(case):
     name, model, example, graph = case
     rng = np.random.default_rng(1)
-    for group in rng.permutation(np.array(graph.groups, dtype=object))[:2]:
+    for group in rng.permutation(np.array(graph.groups, dtype=object))[:1]:
         keep = {group.name: np.arange(group.size)[group.size // 2 :]}
         assert prove(model, graph, keep, example) < (1e-4 if name in SINGLE else 1e-9)
 

@@ -9,9 +9,9 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from graph.zoo import make
 from torch import nn
 
+from graph.zoo import make
 from prunus.core.errors import BadInput
 from prunus.graph.build import build
 from prunus.graph.record import record

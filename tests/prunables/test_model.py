@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from graph.zoo import make
 from torch import nn
 
+from graph.zoo import make
 from prunus.core.budget import Budget
 from prunus.core.edits import AddBias, Bypass, Factor, LowRank, SetWeight
 from prunus.core.errors import BadInput, FingerprintMismatch

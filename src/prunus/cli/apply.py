@@ -79,12 +79,15 @@ def applied(plan: Plan, model: inputs.Model, *, mode: Literal["cut", "mask"] = "
 
     A plan made for the dense model is rewritten for what earlier plans left of it.
     """
-    if not model.plans or plan.unit == "tokens":
+    if not model.plans or plan.unit == "tokens" or plan.fingerprint != model.plans[0].fingerprint:
         return plan, plan.apply(model.net, mode=mode)
-    first = model.plans[0].fingerprint
-    if plan.fingerprint == first:
-        for parent in model.plans:
-            plan = plan.after(parent)
+    if plan.unit in [before.unit for before in model.plans] or plan.edits:
+        raise BadInput(
+            f"{model.spec} is cut already, and this plan was made for the model before: make one for it, "
+            f"prunus plan {model.spec} METHOD BUDGET (budgets count against the dense model)"
+        )
+    for parent in model.plans:
+        plan = plan.after(parent)
     return plan, plan.apply(model.net, mode=mode)
 
 
@@ -121,6 +124,8 @@ def _tell(plan: Plan, model: inputs.Model, small: nn.Module, mode: str, place: P
 def _counted(plan: Plan, small: nn.Module) -> dict[str, float]:
     """Parameters, and MACs where the plan says what the model is called with."""
     got = {"params": float(sum(parameter.numel() for parameter in small.parameters()))}
+    if plan.unit == "weights":
+        got["weights"] = float(sum(int((small.get_parameter(name) != 0).sum()) for name in plan.groups))
     if plan.unit in ("channels", "layers") and plan.provenance.get("example"):
         from prunus.graph.example import restore
         from prunus.prunables.model import ModelPrunable

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunus.cli import inputs
-from prunus.cli.example import example_for
+from prunus.cli.example import example_for, one_row
 from prunus.cli.forecast import Pass, foresee, nothing_to_time
 from prunus.core.errors import BadInput
 
@@ -63,7 +63,7 @@ def calibrate(
     methods = list(methods)
     need = {name for method in methods for name in method.needs} - GIVEN
     rows = inputs.open_rows(data, size=size, model=model) if data else None
-    example = example_of(rows, model.net) if rows is not None else example_for(model, size=size)
+    example = one_row(example_of(rows, model.net)) if rows is not None else example_for(model, size=size)
     prunable = ModelPrunable(model.net, example)
     if folders or not need:
         if nothing_to_time(**limits):

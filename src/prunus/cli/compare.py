@@ -13,7 +13,7 @@ from prunus.cli.forecast import Pass, foresee, nothing_to_time
 from prunus.cli.measure import MASKED, Measuring, check_gate, measures, refuse_gate, show_first
 from prunus.cli.options import EXTRA, arguments, assign, own_flags
 from prunus.cli.recover import epochs_of, recoveries, runner
-from prunus.cli.show import show
+from prunus.cli.show import results_text, show
 from prunus.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compare(
     notes += [NOT_RECOVERED] if recovered and controls and not how else []
     lines = verdict_lines(results)
     value = {"results": [asdict(row) for row in results], "gates": held, "verdicts": lines, "notes": notes}
-    show(value, as_json=as_json, text="\n".join([str(results), *lines, *held, *notes]))
+    show(value, as_json=as_json, text="\n".join([results_text(results), *lines, *held, *notes]))
 
 
 def _refuse_unfit(plan: Plan, how: str, fit: str, recovered: str, controls: int) -> None:
@@ -169,9 +169,10 @@ def verdict_lines(results: Results) -> list[str]:
             if not others or number is None:
                 continue
             sign = -1 if better_is(metric) == "lower" else 1
-            beaten = sum(sign * number.value > sign * other for other in others)
+            gaps = [sign * (number.value - other) for other in others]
+            level = sum(gap == 0 for gap in gaps)
+            place = f"better than {sum(gap > 0 for gap in gaps)} of {len(others)} random controls"
+            place += f", level with {level}" if level else ""
             span = f"{shown(metric, min(others))} to {shown(metric, max(others))}"
-            lines.append(
-                f"{metric}: {shown(metric, number.value)}, above {beaten} of {len(others)} random controls ({span})"
-            )
+            lines.append(f"{metric}: {shown(metric, number.value)}, {place} ({span})")
     return lines

@@ -50,6 +50,15 @@ def example_for(model: Model, *, size: int = 0, shape: str = "", seq: int = 0) -
     raise BadInput(f"can't tell what {model.spec} is called with: add --shape, such as --shape 1,3,224,224")
 
 
+def one_row(example: Any) -> Any:
+    """The first row of an example: MACs of a plan are those of one row, as those that are measured."""
+    if isinstance(example, dict):
+        return {name: one_row(value) for name, value in example.items()}
+    if isinstance(example, tuple):
+        return tuple(one_row(value) for value in example)
+    return example[:1] if hasattr(example, "dim") and example.dim() else example
+
+
 def _shape(text: str) -> list[int]:
     parts = text.replace("x", ",").split(",")
     if not all(part.strip().isdecimal() for part in parts):
@@ -80,8 +89,7 @@ def _torchvision(model: Model, size: int) -> Any:
     if kind == "optical_flow":
         side = size or 128
         return (torch.zeros(1, 3, side, side), torch.zeros(1, 3, side, side))
-    # A second row: some blocks normalise over a batch of one pixel.
-    return torch.zeros(2, 3, side, side)
+    return torch.zeros(1, 3, side, side)
 
 
 def _published_size(name: str) -> int:
@@ -104,11 +112,11 @@ def _own(model: Model, size: int) -> Any:
 
     options = model.made["options"]
     if model.made["source"] == "prunus:tinycnn":
-        return torch.zeros(2, int(options.get("channels", 1)), size or DIGITS, size or DIGITS)
+        return torch.zeros(1, int(options.get("channels", 1)), size or DIGITS, size or DIGITS)
     if model.made["source"] == "prunus:tinyvit":
         side = int(options.get("size", 16))
-        return torch.zeros(2, int(options.get("channels", 3)), side, side)
-    return torch.zeros(2, 3, size or CIFAR, size or CIFAR)
+        return torch.zeros(1, int(options.get("channels", 3)), side, side)
+    return torch.zeros(1, 3, size or CIFAR, size or CIFAR)
 
 
 def _transformers(net: nn.Module, size: int, seq: int) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from prunus.cli.show import note
 from prunus.core import files
 from prunus.core.errors import BadInput, UnknownName
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prunus.prunables.dataset import Dataset
 
 MODEL_SCHEMES = ("prunus", "timm", "torchvision", "transformers", "gguf", "package")
+UNTRAINED = ("prunus", "timm", "torchvision")
 DATA_SCHEMES = ("sklearn", "datasets")
 TEXT_OPTIONS = ("window", "tokenizer")
 WINDOW = 128
@@ -33,12 +35,16 @@ class Model:
         spec: as typed.
         made: source, classes, options: how its constructor makes the dense model; saved beside pruned weights.
         plans: what was already removed, in order.
+        random: the weights are new ones.
+        allow_code: for making it again.
     """
 
     net: nn.Module
     spec: str
     made: dict[str, Any]
     plans: tuple[Plan, ...] = field(default=())
+    random: bool = False
+    allow_code: bool = False
 
     @property
     def scheme(self) -> str:
@@ -62,13 +68,14 @@ def is_folder_of(text: str, file: str) -> bool:
     return (Path(text) / file).is_file()
 
 
-def open_model(spec: str, *, like: str = "", allow_code: bool = False) -> Model:
+def open_model(spec: str, *, like: str = "", allow_code: bool = False, trains: bool = False) -> Model:
     """The model a word names.
 
     Args:
         spec: as in flags.MODEL.
         like: for saved folders: the constructor, where `model.json` does not name one.
         allow_code: import code the spec names.
+        trains: random weights are what the verb wants, so nothing is said about them.
 
     Raises:
         BadInput: not a model, or a saved folder whose constructor is unknown.
@@ -80,8 +87,28 @@ def open_model(spec: str, *, like: str = "", allow_code: bool = False) -> Model:
         return _saved(base, like, allow_code)
     if is_folder_of(base, "plan.json"):
         raise BadInput(f"{base} is a plan, not a model: prunus apply {base} MODEL --out DIR makes the model")
-    net, made = _built(base, options, allow_code, weights=None)
-    return Model(net, spec, made)
+    random = options.get("weights") is None and base.partition(":")[0] in UNTRAINED
+    if random and not trains:
+        note(
+            f"note: {base} gets random weights; give it some: '{base}?weights=FILE.safetensors', or ?weights=pretrained"
+        )
+    net, made = _built(base, options, allow_code, weights="random" if random else None)
+    return Model(net, spec, made, (), random, allow_code)
+
+
+def fresh(model: Model, seed: int) -> nn.Module:
+    """The model with new weights drawn from `seed`, or a copy of the weights it was given."""
+    import copy
+
+    from prunus.sources import models
+
+    if not model.random:
+        return copy.deepcopy(model.net)
+    made = model.made
+    return models.open_model(
+        made["source"], allow_code=model.allow_code, num_classes=made["classes"], options=made["options"],
+        weights=models.RANDOM, seed=seed,
+    )  # fmt: skip
 
 
 def _options(spec: str) -> tuple[str, dict[str, Any]]:
@@ -100,7 +127,6 @@ def _built(
     base: str, given: dict[str, Any], allow_code: bool, *, weights: str | None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A model and how it was made. `weights="random"` where only its shape matters."""
-    from prunus.cli.show import note
     from prunus.sources import models
 
     options = dict(given)
@@ -108,11 +134,6 @@ def _built(
     chosen = weights or options.pop("weights", None)
     seed = options.pop("seed", 0)
     options.pop("weights", None)
-    if chosen is None and base.partition(":")[0] in ("prunus", "timm", "torchvision"):
-        note(
-            f"note: {base} gets random weights; give it some as '{base}?weights=FILE.safetensors' or ?weights=pretrained"
-        )
-        chosen = models.RANDOM
     net = models.open_model(base, allow_code=allow_code, weights=chosen, seed=seed, options=options, **known)
     return net, {"source": base, "classes": known["num_classes"], "options": options}
 

@@ -13,7 +13,7 @@ from prunus.cli.example import example_for
 from prunus.cli.flags import DATA, HOURS, MODEL, AllowCode, DryRun, Json, Like, MaxHours, Size
 from prunus.cli.forecast import Pass, foresee, nothing_to_time
 from prunus.cli.options import EXTRA, arguments, assign, own_flags
-from prunus.cli.show import show
+from prunus.cli.show import results_text, show
 from prunus.core import registry
 from prunus.core.errors import BadInput
 
@@ -70,16 +70,22 @@ def measure(
     results = Results()
     if before is not None:
         results += job.results(before, "dense", None)
-    results += job.results(opened, given[0].partition("?")[0], before)
+    results += job.results(opened, given[0].partition("?")[0], before, **_made_by(opened))
     held = [line for gate in require or () for line in check_gate(gate, results, fails=show_first(results, as_json))]
     value = {"results": [asdict(row) for row in results], "gates": held}
     masked = [MASKED] if any(plan.unit == "weights" for plan in opened.plans) else []
-    show(value, as_json=as_json, text="\n".join([str(results), *held, *masked]))
+    show(value, as_json=as_json, text="\n".join([results_text(results, controls=bool(opened.plans)), *held, *masked]))
 
 
 def measures(names: str) -> list[Method]:
     """The measures named."""
     return [registry.find(name.strip(), kind="measure") for name in names.split(",") if name.strip()]
+
+
+def _made_by(model: inputs.Model) -> dict[str, str]:
+    """Method and budget of a model that was pruned."""
+    methods = [str(plan.provenance.get("method", plan.unit)) for plan in model.plans]
+    return {"method": " then ".join(methods), "budget": " then ".join(plan.asked.short() for plan in model.plans)}
 
 
 def refuse_gate(gate: str, dense: str) -> None:
@@ -107,13 +113,13 @@ class Measuring:
         if "length" in record:
             self.settings.setdefault("window", int(record["length"]))
 
-    def results(self, model: inputs.Model, what: str, dense: inputs.Model | None) -> Results:
+    def results(self, model: inputs.Model, what: str, dense: inputs.Model | None, **made: str) -> Results:
         """Every metric of one model, as rows of Results."""
         from prunus.flow.compare import measure as measured
 
         data = self.rows if self.rows is not None else self._made_up(model)
         against = dense.net if dense is not None else None
-        return measured(model.net, data, self.names, dense=against, **self.settings).rows(what)
+        return measured(model.net, data, self.names, dense=against, **self.settings).rows(what, **made)
 
     def compared(
         self, dense: inputs.Model, plan: Plan, recovered: Any, recover: Any, calibration: Dataset | None, controls: int
@@ -133,7 +139,16 @@ class Measuring:
         return Measuring([method for method in self.methods if method.name in READS_ROWS], [self.settings], rows)
 
     def _made_up(self, model: inputs.Model) -> Any:
-        return None if all(method.name in ("params", "size") for method in self.methods) else [example_for(model)]
+        """Rows of zeros, for what only needs their shape."""
+        import torch
+
+        if all(method.name in ("params", "size") for method in self.methods):
+            return None
+        example = example_for(model)
+        if not isinstance(example, torch.Tensor):
+            return [example]
+        rows = int(self.settings.get("batch", 1))
+        return example[:1].expand(rows, *example.shape[1:]).clone(), torch.zeros(rows, dtype=torch.int64)
 
 
 def _foreseen(
@@ -160,7 +175,7 @@ def show_first(results: Results, as_json: bool) -> Callable[[str], None]:
         show(
             {"results": [asdict(row) for row in results], "gates": failure.split("; ")},
             as_json=as_json,
-            text=str(results),
+            text=results_text(results),
         )
 
     return tell

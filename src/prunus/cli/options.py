@@ -76,6 +76,28 @@ def assign(pairs: Sequence[tuple[str, str]], *methods: Method, also: Iterable[st
     return found
 
 
+def find_method(name: str, unit: str, kind: str | tuple[str, ...], why: str) -> Method:
+    """A method for a unit; one that exists for another unit is named as such.
+
+    Args:
+        name: id or bare name.
+        unit: rows, channels, ...
+        kind: criterion, ...
+        why: where the unit comes from: "the budget '50% rows' is over rows".
+    """
+    try:
+        found = registry.find(name, unit=unit, kind=kind)
+    except UnknownName:
+        kinds = (kind,) if isinstance(kind, str) else kind
+        others = [one.id for one in registry.methods() if one.name == name and one.kind in kinds]
+        if not others:
+            raise
+        raise BadInput(f"{name} is {' or '.join(others)}, but {why}") from None
+    if found.unit not in (unit, ""):
+        raise BadInput(f"{found.id} removes {found.unit}, but {why}")
+    return found
+
+
 def own_flags(context: typer.Context) -> list[str]:
     """Names of the verb's own flags."""
     found = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]

@@ -25,8 +25,8 @@ from prunus.cli.flags import (
     Size,
 )  # fmt: skip
 from prunus.cli.forecast import nothing_to_time
-from prunus.cli.options import EXTRA, arguments, assign, own_flags
-from prunus.cli.show import facts, new_place, show, table
+from prunus.cli.options import EXTRA, arguments, assign, find_method, own_flags
+from prunus.cli.show import facts, new_place, note, show, table
 from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput
@@ -58,6 +58,16 @@ def plan(
     compensate: Annotated[str, typer.Option(help="Channels: joint_ls, sweep, mean_bias or none, with commas.")] = "",
     within: Annotated[str, typer.Option(help="Weights: all, group, output, cumulative. Rows: all or class.")] = "",
     layers: Annotated[str, typer.Option(help="Weights: all, or blocks (default for language models).")] = "",
+    floor_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Channels: least share of each group that stays.")
+    ] = None,
+    minimum: Annotated[
+        float | None, typer.Option(min=0, help="Weights within all: least percent of all in a matrix.")
+    ] = None,
+    tail: Annotated[
+        str, typer.Option(help="N:M weights: refuse matrices that do not divide, or leave them dense.")
+    ] = "",
+    positions: Annotated[str, typer.Option(help="Tokens of LLaVA: restart or gaps.")] = "",
     at: Annotated[str, typer.Option(help="Tokens: block behind which they go: blocks.2, or its number.")] = "",
     floor: Annotated[int | None, typer.Option(min=0, help="Least units of a group that stay.")] = None,
     round_to: Annotated[int | None, typer.Option(min=1, help="Channels: kept widths are multiples of this.")] = None,
@@ -87,8 +97,9 @@ def plan(
     chosen: Settings = {
         "select": select, "allocate": allocate, "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
+        "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
     }  # fmt: skip
-    settings = {name: value for name, value in chosen.items() if value}
+    settings = {name: value for name, value in chosen.items() if value not in ("", None)}
     plain = {"floor": floor, "round_to": round_to, "same_shape": same_shape or None, "tolerance": tolerance}
     of_budget: Settings = {name: value for name, value in plain.items() if value is not None}
     of_budget |= {name: _ids(path) for name, path in (("pin", pin), ("ban", ban)) if path}
@@ -170,7 +181,7 @@ def _measured(given: list[str], budget: Budget, settings: Settings, pick: Settin
 
     if budget.unit != "rows":
         raise BadInput(f"{given[0]} holds rows, the budget is over {budget.unit}: name a model, or write '30% rows'")
-    method = registry.find(given[1], unit="rows", kind="criterion")
+    method = find_method(given[1], "rows", "criterion", f"{given[0]} holds rows")
     own = {option.name for option in method.options}
     options = assign([pair for pair in pick["pairs"] if pair[0] in own], method)[0]
     score = rows_score(given[0], method, (pick["signals"], "", pick["model"]), options, pick, pick["limits"])
@@ -187,9 +198,11 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
     from prunus.flow.plan import CHOOSERS  # fmt: skip
     from prunus.flow.plan import plan as planned
 
-    method = registry.find(given[1], unit=budget.unit, kind=CHOOSERS)
-    if method.unit != budget.unit:
-        raise BadInput(f"{method.id} removes {method.unit}, the budget {budget.short()!r} is over {budget.unit}")
+    if budget.unit == "rows":
+        raise BadInput(
+            f"{given[0]} is a model, the budget {budget.short()!r} is over rows: name rows, or write '50% macs'"
+        )
+    method = find_method(given[1], budget.unit, CHOOSERS, f"the budget {budget.short()!r} is over {budget.unit}")
     _refuse_unfit(settings, _settings_of(method.unit), method.unit)
     options = assign(pick["pairs"], method, also=pick["flags"])[0]
     opened = inputs.open_model(given[0], like=pick["like"], allow_code=pick["allow_code"])
@@ -198,6 +211,7 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
             opened.net, method.id, budget, seed=pick["seed"], **settings, **options
         )  # fmt: skip
     compensators = compensators_of(method, settings)
+    budget = of_dense(budget, opened)
     found = calibrate(
         opened, [*([] if score is not None else [method]), *compensators],
         data=pick["data"], folders=pick["signals"], size=pick["size"], batch=pick["batch"], limits=pick["limits"],
@@ -211,6 +225,23 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
         return planned(found.prunable, method.id, budget, **own)
     same_model(score, found.prunable, given[0])
     return planned(score, budget, model=found.prunable, **own)
+
+
+def of_dense(budget: Budget, model: inputs.Model) -> Budget:
+    """The budget in absolute numbers where earlier plans have taken something: every budget is against the dense model."""
+    from dataclasses import replace
+
+    dense = next((plan.dense for plan in model.plans if plan.unit == budget.unit), {})
+    changed = [term for term in budget.terms if term.relative and term.quantity in dense]
+    if not changed or budget.unit == "weights":
+        return budget
+    numbers = ", ".join(f"{dense[term.quantity]:,.0f} {term.quantity}" for term in changed)
+    note(f"note: {model.spec} is cut already; the budget counts against the dense model ({numbers})")
+    terms = [
+        replace(term, amount=term.limit(dense[term.quantity]), relative=False) if term in changed else term
+        for term in budget.terms
+    ]
+    return replace(budget, terms=tuple(terms))
 
 
 def same_model(score: Score, prunable: Any, spec: str) -> None:
@@ -248,10 +279,15 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
     for name in settings:
         if name not in known:
             fits = [f"--{other.replace('_', '-')}" for other in known if other in FLAGS]
-            raise BadInput(f"--{name} does not belong to plans over {unit}; these do: {', '.join(fits) or 'none'}")
+            raise BadInput(
+                f"--{name.replace('_', '-')} does not belong to plans over {unit}; these do: {', '.join(fits) or 'none'}"
+            )
 
 
-FLAGS = ("select", "allocate", "scope", "normalise", "compensate", "within", "layers", "at")
+FLAGS = (
+    *("select", "allocate", "scope", "normalise", "compensate", "within", "layers", "at", "floor_share", "minimum"),
+    *("tail", "positions"),
+)
 
 
 def tell(made: Plan, place: Path, *, as_json: bool) -> None:

@@ -56,7 +56,8 @@ def recover(
     place = Path("recovered") if dry_run else new_place(out, overwrite=overwrite)
     methods = recoveries(how)
     options = assign(pairs, *methods, also=own_flags(context))
-    opened = inputs.open_model(given[0], like=like, allow_code=allow_code)
+    trains = any(method.name != "bn_stats" for method in methods)
+    opened = inputs.open_model(given[0], like=like, allow_code=allow_code, trains=trains)
     rows = inputs.open_rows(data, size=size, model=opened)
     if plan:
         from prunus.cli.apply import load_plan

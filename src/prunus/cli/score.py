@@ -24,7 +24,7 @@ from prunus.cli.flags import (
     Size,
 )  # fmt: skip
 from prunus.cli.forecast import Pass, foresee, nothing_to_time
-from prunus.cli.options import EXTRA, arguments, assign, own_flags
+from prunus.cli.options import EXTRA, arguments, assign, find_method, own_flags
 from prunus.cli.show import facts, new_place, show, table
 from prunus.core import registry
 from prunus.core.errors import BadInput, IdMismatch
@@ -72,7 +72,10 @@ def score(
         raise BadInput(f"prunus score takes DATA METHOD or MODEL METHOD, not {len(given)} words: {' '.join(given)}")
     place = Path("score") if dry_run else new_place(out, overwrite=overwrite)
     on_model = inputs.is_model(given[0])
-    method = registry.find(given[1], unit=None if on_model else "rows", kind="criterion")
+    if on_model:
+        method = registry.find(given[1], kind="criterion") if "/" in given[1] else _of_model_units(given[1])
+    else:
+        method = find_method(given[1], "rows", "criterion", f"{given[0]} holds rows")
     options = assign(pairs, method, also=own_flags(context))[0]
     pick = {"size": size, "batch": batch, "seed": seed, "like": like, "allow_code": allow_code}
     limits = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
@@ -86,6 +89,13 @@ def score(
         return
     made.save(place)
     tell(made, place, as_json=as_json)
+
+
+def _of_model_units(name: str) -> Method:
+    """A criterion by bare name, channels first: only those are kept as scores of a model."""
+    found = [one for one in registry.methods(kind="criterion") if one.name == name]
+    preferred = [one for one in found if one.unit == "channels"]
+    return (preferred or found or [registry.find(name, kind="criterion")])[0]
 
 
 def rows_score(
@@ -113,9 +123,8 @@ def rows_score(
     try:
         return score_rows(data, method.id, signals=found or None, seed=pick["seed"], options=options)
     except IdMismatch as error:
-        raise IdMismatch(
-            f"{', '.join([*(folders or []), table_file])} is not about the rows of {data.name}: {error}"
-        ) from error
+        source = table_file or ", ".join(folders or [])
+        raise IdMismatch(f"{source} is not about the rows of {data.name}: {error}") from error
 
 
 def read_signals(folders: list[str] | None, table_file: str = "") -> list[Signals]:

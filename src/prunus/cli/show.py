@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from prunus.core.errors import BadInput
 from prunus.core.table import columns as lined_up
+
+if TYPE_CHECKING:
+    from prunus.core.results import Results
+
+READS = re.compile(r"(?:; )?test_passes=(\d+)")
 
 
 def show(value: Any, *, as_json: bool, text: str | None = None) -> None:
@@ -34,6 +40,24 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str
     names = list(columns or rows[0])
     right = [i for i, name in enumerate(names) if all(_is_number(row.get(name)) for row in rows)]
     return lined_up(names, [[_cell(row.get(name)) for name in names] for row in rows], right)
+
+
+def results_text(results: Results, *, controls: bool = True) -> str:
+    """The table of Results, with notes that differ only in how often test rows were read put together.
+
+    Args:
+        controls: whether the lack of a control is worth a line (nothing was pruned otherwise).
+    """
+    from dataclasses import replace
+
+    from prunus.core.results import Results as Table
+    from prunus.core.table import NO_CONTROL
+
+    reads = [int(found[1]) for row in results if (found := READS.search(row.note))]
+    text = str(Table(tuple(replace(row, note=READS.sub("", row.note).strip("; ")) for row in results)))
+    if not controls:
+        text = text.removesuffix(NO_CONTROL).rstrip()
+    return f"{text}\ntest rows were read {max(reads)} times by this command" if reads else text
 
 
 def facts(pairs: Mapping[str, Any]) -> str:

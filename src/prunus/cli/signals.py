@@ -62,7 +62,7 @@ def signals(
 ) -> None:
     """Measure signals of rows (probs, embedding, ...) and of modules (grad, hessian, ...), all in one pass."""
     place = Path("signals") if dry_run else new_place(out, overwrite=overwrite)
-    opened = inputs.open_model(model, like=like, allow_code=allow_code)
+    opened = inputs.open_model(model, like=like, allow_code=allow_code, trains=epochs > 0)
     rows = inputs.open_rows(data, size=size, model=opened)
     inputs.require_fit(opened, rows)
     names = [name.strip() for name in need.split(",") if name.strip()]
@@ -108,11 +108,9 @@ def _trained(names: list[str], epochs: int) -> bool:
 def _record(
     model: inputs.Model, data: Dataset, names: list[str], epochs: int, settings: dict[str, Any], seed: int
 ) -> Signals:
-    import copy
-
     from prunus.flow.signals import Fit
 
-    fit = Fit(lambda: copy.deepcopy(model.net), epochs=epochs, seeds=(seed,), settings=settings)
+    fit = Fit(lambda: inputs.fresh(model, seed), epochs=epochs, seeds=(seed,), settings=settings)
     return fit.run(data, names)[0]
 
 

@@ -40,6 +40,9 @@ def sweep(
     data: Annotated[str, typer.Option(help=f"Rows of role fit: to train on, or to compensate with. {DATA}")] = "",
     val: Annotated[str, typer.Option(help="Rows of role val: measured, and the knee is chosen on them.")] = "",
     test: Annotated[str, typer.Option(help="Rows of role test: measured only.")] = "",
+    signals: Annotated[
+        list[str] | None, typer.Option(help="Folder of `prunus signals`: of rows or of modules.")
+    ] = None,
     select: Annotated[str, typer.Option(help="Rows: selector; default ccs for hardness, top for keep scores.")] = "",
     compensate: Annotated[str, typer.Option(help="Channels: joint_ls, sweep, mean_bias or none.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings, or random models, for each budget.")] = 1,
@@ -64,7 +67,7 @@ def sweep(
         )
     score, budgets = Score.load(given[0]), budgets_of(given[1:])
     pick: Settings = {
-        "pairs": pairs, "flags": own_flags(context), "data": data, "signals": None, "size": size, "seed": seed,
+        "pairs": pairs, "flags": own_flags(context), "data": data, "signals": signals, "size": size, "seed": seed,
         "batch": batch, "like": like, "allow_code": allow_code,
         "limits": {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json},
     }  # fmt: skip
@@ -120,7 +123,9 @@ class RowSweep:
         self.settings, self.pick, self.training = settings, pick, training
         self.scored = with_rows(score, pick)
         self.rows: Dataset | None = self.scored[1]
-        self.model = inputs.open_model(fit, like=pick["like"], allow_code=pick["allow_code"]) if fit else None
+        self.model = (
+            inputs.open_model(fit, like=pick["like"], allow_code=pick["allow_code"], trains=True) if fit else None
+        )
 
     def foreseen(self, budgets: int, judged: dict[str, Dataset]) -> bool:
         """Whether the verb ends with a forecast."""
@@ -178,19 +183,11 @@ class RowSweep:
         return {role: accuracy_of(net, data) for role, data in judged.items()}
 
     def _train(self, rows: Dataset, seed: int, length: dict[str, int]) -> nn.Module:
-        """The model with new weights, trained."""
-        import copy
-
-        from prunus.core.rng import torch_fork
+        """The model with new weights (or those it was given), trained."""
         from prunus.train.loop import fit
 
         assert self.model is not None
-        net = copy.deepcopy(self.model.net)
-        with torch_fork(seed, "weights"):
-            for module in net.modules():
-                reset = getattr(module, "reset_parameters", None)
-                if reset is not None:
-                    reset()
+        net = inputs.fresh(self.model, seed)
         fit(net, rows, seed=seed, lr=self.training["lr"], batch=self.training["batch"], progress=False, **length)
         return net
 
@@ -218,7 +215,13 @@ class ChannelSweep:
         self.names = [one.id for one in chosen] or "none"
         quiet = {"dry_run": False, "max_hours": pick["limits"]["max_hours"], "as_json": pick["limits"]["as_json"]}
         self.found = calibrate(
-            self.model, chosen, data=pick["data"], folders=None, size=pick["size"], batch=pick["batch"], limits=quiet
+            self.model,
+            chosen,
+            data=pick["data"],
+            folders=pick["signals"],
+            size=pick["size"],
+            batch=pick["batch"],
+            limits=quiet,
         )
         assert self.found is not None
         same_model(score, self.found.prunable, model)

@@ -14,6 +14,8 @@ from prunus.core.prunable import Group
 from prunus.graph.build import Graph
 from prunus.graph.record import Call
 
+COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers", "decoder_layers")
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -101,16 +103,15 @@ def _drop(container: nn.Module, gone: np.ndarray) -> None:
 def _renumber(model: nn.Module, container: nn.Module, path: str, chain: Chain, ids: np.ndarray) -> None:
     """layer_idx of the blocks, and lists and counts of layers in configs and owners."""
     before, after = len(chain.children), len(ids)
-    for place, child in enumerate(container.children()):
-        for part in child.modules():
-            if isinstance(vars(part).get("layer_idx"), int):
-                vars(part)["layer_idx"] = place
+    parts = [(place, part) for place, child in enumerate(container.children()) for part in child.modules()]
+    for place, part in parts:
+        if isinstance(vars(part).get("layer_idx"), int):
+            vars(part)["layer_idx"] = place
     owner = model.get_submodule(path.rpartition(".")[0])
     for holder in _holders(model, owner):
         for name, item in list(vars(holder).items()):
-            if name in ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers", "decoder_layers"):
-                if item == before and not isinstance(item, bool):
-                    setattr(holder, name, after)
+            if name in COUNTS and item == before and not isinstance(item, bool):
+                setattr(holder, name, after)
             elif name == "layer_types" and isinstance(item, list) and len(item) == before:
                 setattr(holder, name, [item[place] for place in ids])
 

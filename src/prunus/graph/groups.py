@@ -17,11 +17,10 @@ def assemble(graph: Graph) -> None:
     for name in graph.parameters:
         for axis, dim in enumerate(graph.tensors[name]):
             item = resolve(dim)
-            for leaf in dict.fromkeys(leaves(item)):
-                if leaf.size > 1 and not leaf.frozen:
-                    role = _role(graph, name, axis)
-                    found[leaf].append(Slot(name, axis, role, index_of(item, leaf)))
-            if item.size > 1 and all(leaf.frozen or leaf.size == 1 for leaf in leaves(item)):
+            free = [leaf for leaf in dict.fromkeys(leaves(item)) if leaf.size > 1 and not leaf.frozen]
+            for leaf in free:
+                found[leaf].append(Slot(name, axis, _role(graph, name, axis), index_of(item, leaf)))
+            if item.size > 1 and not free:
                 graph.frozen[(name, axis)] = reason_of(item) or "single positions taken out one by one"
     named: dict[str, Axis] = {}
     groups: list[Group] = []

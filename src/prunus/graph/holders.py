@@ -33,12 +33,11 @@ def _subtree(item: Dim) -> Iterator[Dim]:
     yield item
     if isinstance(item, Prod):
         count = len(item.factors)
-        for first in range(count):
-            for last in range(first + 1, count + 1):
-                if last - first == 1:
-                    yield from _subtree(resolve(item.factors[first]))
-                elif last - first < count:
-                    yield product(item.factors[first:last])
+        for first, last in ((a, b) for a in range(count) for b in range(a + 1, count + 1)):
+            if last - first == 1:
+                yield from _subtree(resolve(item.factors[first]))
+            elif last - first < count:
+                yield product(item.factors[first:last])
     elif isinstance(item, Cat) and len(item.parts) <= 8:
         for position, part in enumerate(item.parts):
             yield from _subtree(resolve(part))
@@ -53,12 +52,17 @@ def attributes(module: nn.Module | None, path: str) -> Iterator[tuple[str, int |
     config = getattr(module, "config", None)
     for owner, in_config in ((module, False), (config, True)):
         for name, item in vars(owner).items() if hasattr(owner, "__dict__") else ():
-            if isinstance(item, int) and not isinstance(item, bool) and item > 1:
-                yield name, None, in_config, item
-            elif isinstance(item, (tuple, list)):
-                for position, entry in enumerate(cast("list[object]", item)):
-                    if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
-                        yield name, position, in_config, entry
+            yield from ((name, place, in_config, number) for place, number in _numbers(item))
+
+
+def _numbers(item: object) -> Iterator[tuple[int | None, int]]:
+    """A whole number above 1, or those of a sequence with their places."""
+    if isinstance(item, int) and not isinstance(item, bool) and item > 1:
+        yield None, item
+    elif isinstance(item, (tuple, list)):
+        for place, entry in enumerate(cast("list[object]", item)):
+            if isinstance(entry, int) and not isinstance(entry, bool) and entry > 1:
+                yield place, entry
 
 
 def sizes_of_first(pairs: list[tuple[Axis, Axis]], sizes: dict[Axis, int]) -> dict[Axis, int]:

@@ -7,6 +7,7 @@ the module (or its config) that holds the old size is bound to the dimension; wh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -256,17 +257,14 @@ class Trial:
     def _pairs(self, found: Difference) -> Iterator[list[tuple[Axis, Dim]]]:
         """Leaves of the node and its siblings, each with the bound dimension it would have to equal."""
         for node in self.siblings(found):
-            for dim in subtrees(self._dims(node)):
-                for binding in self._bound(node.module):
-                    other = resolve(binding.dim)
-                    if binding.old != dim.size or is_frozen(dim) or not differ(dim, other, self.current):
-                        continue
-                    if isinstance(dim, Axis):
-                        yield [(dim, other)]
-                        continue
-                    pair = list(zip(leaves(dim), leaves(other)))
-                    if [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
-                        yield [(a, b) for a, b in pair if a is not b]
+            held = [(binding.old, resolve(binding.dim)) for binding in self._bound(node.module)]
+            for dim, (old, other) in itertools.product(subtrees(self._dims(node)), held):
+                if old != dim.size or is_frozen(dim) or not differ(dim, other, self.current):
+                    continue
+                if isinstance(dim, Axis):
+                    yield [(dim, other)]
+                elif [a.size for a in leaves(dim)] == [b.size for b in leaves(other)]:
+                    yield [(a, b) for a, b in zip(leaves(dim), leaves(other)) if a is not b]
 
     def _bound(self, path: str) -> list[Binding]:
         """Bindings whose attribute a module at `path` reads: its own, or one of the config it shares."""
@@ -291,38 +289,34 @@ class Trial:
         return False
 
     def _attempts(self, found: Difference) -> Iterator[list[Binding]]:
-        path = found.node.module
-        tried: set[tuple[str, str, int | None, bool, int]] = set()
-        trees = list(subtrees(self._dims(found.node)))
+        """Attributes that hold an old size, innermost module first."""
         yield from self._sequences(found)
-        while True:
-            for holder in attributes(self.modules.get(path), path):
-                for number, dim in enumerate(trees):
-                    new = size_of(dim, self.current)
-                    key = (path, holder[0], holder[1], holder[2], new)
-                    if dim.size == holder[3] and new != dim.size and key not in tried:
-                        tried.add(key)
-                        yield self._everywhere(found, path, holder, number, dim)
-            if not path:
-                return
-            path = path.rpartition(".")[0]
+        tried: set[tuple[str, str, int | None, bool, int]] = set()
+        trees = list(enumerate(subtrees(self._dims(found.node))))
+        parts = found.node.module.split(".")
+        for path in [".".join(parts[:count]) for count in range(len(parts), -1, -1)]:
+            for holder, (number, dim) in itertools.product(attributes(self.modules.get(path), path), trees):
+                new = size_of(dim, self.current)
+                key = (path, *holder[:3], new)
+                if dim.size == holder[3] and new != dim.size and key not in tried:
+                    tried.add(key)
+                    yield self._everywhere(found, path, holder, number, dim)
 
     def _sequences(self, found: Difference) -> Iterator[list[Binding]]:
         """A list or tuple that holds the sizes of all outputs, as splits do, in every sibling that has it."""
         names = {name for name, place, config, _ in self._held(found.node) if place is not None and not config}
         for name in sorted(names):
-            made: list[Binding] = []
-            for node in self.siblings(found):
-                parts = [self.main.dims[value] for value in node.outputs if value is not None]
-                sizes = list(getattr(self.modules.get(node.module), name, ()))
-                for axis in range(len(parts[0]) if parts else 0):
-                    dims = [resolve(part[axis]) for part in parts if axis < len(part)]
-                    if len(dims) > 1 and [dim.size for dim in dims] == sizes:
-                        made += [
-                            Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims)
-                        ]
+            made = [binding for node in self.siblings(found) for binding in self._outputs_held(node, name)]
             if made:
                 yield made
+
+    def _outputs_held(self, node: Node, name: str) -> Iterator[Binding]:
+        parts = [self.main.dims[value] for value in node.outputs if value is not None]
+        sizes = list(getattr(self.modules.get(node.module), name, ()))
+        for axis in range(len(parts[0]) if parts else 0):
+            dims = [resolve(part[axis]) for part in parts if axis < len(part)]
+            if len(dims) > 1 and [dim.size for dim in dims] == sizes:
+                yield from (Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims))
 
     def _held(self, node: Node) -> list[tuple[str, int | None, bool, int]]:
         return list(attributes(self.modules.get(node.module), node.module))
@@ -346,12 +340,10 @@ class Trial:
 
 
 def _freeze_movements(graph: Graph) -> None:
-    """Models that need data get no trial: what their code may give as a number stays whole."""
+    """Models too large to try sizes on: what their code may give as a number stays whole."""
     numbers = ("view", "reshape", "split", "split_with_sizes", "expand", "unflatten", "chunk", "slice", "pad", "narrow")
     for one in graph.passes:
-        for node in one.trace.nodes:
-            if node.op in numbers:
-                values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
-                for value in values:
-                    for dim in one.dims[value]:
-                        freeze(dim, f"{node.op} in {node.module or 'the model'}: its sizes could not be tried")
+        for node in [node for node in one.trace.nodes if node.op in numbers]:
+            values = [*node.inputs(), *[value for value in node.outputs if value is not None]]
+            for dim in [dim for value in values for dim in one.dims[value]]:
+                freeze(dim, f"{node.op} in {node.module or 'the model'}: its sizes could not be tried")

@@ -12,6 +12,8 @@ from prunus.core import files
 from prunus.core.environment import changes
 from prunus.core.errors import BadInput, PrunusError
 
+TRAINING = "training.json"  # what a stage that trains tells: samples, steps, cpu_seconds
+
 
 class RunFolder:
     """Writing into one run folder; the caller holds its lock."""
@@ -107,3 +109,9 @@ def used_keys(runs: str | Path) -> set[str]:
 def rows_of(entry: Path) -> Iterable[dict[str, Any]]:
     """The lines of an entry's metrics.jsonl; none when it has none."""
     return files.read_json_lines(entry / "metrics.jsonl")
+
+
+def samples_of(entry: Path) -> float | None:
+    """Rows presented while an entry was trained; None where nothing was."""
+    told = entry / TRAINING
+    return float(files.read_json(told)["samples"]) if told.exists() else None

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from prunus.core import files
 from prunus.core.plan import Plan
 from prunus.core.score import Score
 from prunus.flow.compare import measure
+from prunus.measure.measured import Measured
 from prunus.prunables.dataset import Dataset
 from prunus.report import runfolder
 from prunus.report.build import gallery, histogram, kept_by_label
@@ -37,23 +39,23 @@ def measure_model(inputs: Inputs, params: Params, out: Path) -> None:
     lines: list[dict[str, Any]] = []
     for name in params["metrics"]:
         dense = read_model(inputs["dense"]) if name in AGAINST_DENSE and inputs["dense"] != inputs["model"] else None
-        found = _one(name, model, data, params, dense)
+        found = _measured(name, model, data, params, dense)
         note = "; ".join(f"{key}={value}" for key, value in sorted(found.facts.items()))
         note = f"{note}; {MASKED}" if masked and name in ("params", "size", "latency", "macs") else note
         lines += [{"metric": m, "value": v, "interval": i, "note": note} for m, (v, i) in found.items()]
     files.write_bytes(out / "metrics.jsonl", b"".join(files.dump_line(line) for line in lines))
 
 
-def _one(name: str, model: Any, data: Any, params: Params, dense: Any) -> Any:
+def _measured(name: str, model: nn.Module, data: Dataset, params: Params, dense: nn.Module | None) -> Measured:
+    """One measure; perplexity reads the windows' tokens as one text, in the type that the table asks for."""
     settings: Params = {"batch": params["latency_batch"] if name == "latency" else params["batch"]}
     if name == "latency":
         settings["repeats"] = params["repeats"]
     if name == "perplexity":
-        tokens = torch.as_tensor(data.unwrapped()["input_ids"]).reshape(-1)
-        window = params["window"] or data.unwrapped()["input_ids"].shape[1]
+        windows = torch.as_tensor(data.unwrapped()["input_ids"])
         kind = getattr(torch, params["dtype"]) if params["dtype"] else None
-        settings = {"batch": 1, "window": window, "tokens": params["tokens"]}
-        return measure(model.to(kind) if kind else model, tokens, (name,), **settings)
+        settings = {"batch": 1, "window": params["window"] or windows.shape[1], "tokens": params["tokens"]}
+        return measure(model.to(kind) if kind else model, windows.reshape(-1), (name,), **settings)
     return measure(model, data, (name,), dense=dense, **settings)
 
 
@@ -95,13 +97,14 @@ def _rows_shown(place: Path) -> tuple[KeptBars | None, Histogram | None, Gallery
 
 def _pictures(data: Dataset, plan: Plan, name: str) -> Gallery | None:
     """A dozen rows that stay and a dozen that go, where rows are images."""
-    shape = next(iter(data.batches(1)))[1].shape
-    if len(shape) != 4 or shape[1] not in (1, 3):
-        return None
     chosen = np.concatenate([_spread(ids) for ids in (plan.keep(), plan.dropped())])
-    ids, pixels, labels = next(iter(data.subset(chosen).batches(chosen.size)))
-    names = data.classes
-    shown = {i: (str(i) if labels is None else names[int(y)] if names else str(int(y))) for i, y in _pairs(ids, labels)}
+    batch = next(data.subset(chosen).batches(chosen.size))
+    if isinstance(batch, dict):  # text
+        return None
+    ids, pixels, labels = batch
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        return None
+    shown = _captions(ids, labels, data.classes)
     return gallery(dict(zip(ids.tolist(), pixels.numpy())), plan, shown, f"{name}: rows", most=PICTURES)
 
 
@@ -110,5 +113,9 @@ def _spread(ids: np.ndarray) -> np.ndarray:
     return ids[np.linspace(0, ids.size - 1, min(PICTURES, ids.size)).astype(int)] if ids.size else ids
 
 
-def _pairs(ids: np.ndarray, labels: Any) -> list[tuple[Any, Any]]:
-    return list(zip(ids.tolist(), [None] * ids.size if labels is None else labels.tolist()))
+def _captions(ids: np.ndarray, labels: Tensor | None, classes: tuple[str, ...] | None) -> dict[Any, str]:
+    """Id -> the name of its class, else the number of its class, else the id itself."""
+    if labels is None:
+        return {id_: str(id_) for id_ in ids.tolist()}
+    numbers = [int(label) for label in labels.tolist()]
+    return dict(zip(ids.tolist(), [classes[number] if classes else str(number) for number in numbers]))

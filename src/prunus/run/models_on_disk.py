@@ -1,10 +1,14 @@
-"""Stages that make models: new or given ones, training, cutting, recovery. A model's folder holds what rebuilds and fills it."""
+"""Stages that make models: new or given ones, training, cutting, recovery.
+
+A model's folder holds what rebuilds and fills it: `model.json` (how the dense model is constructed), `config/` for models that have
+one, the plans that were applied, and the weights. Every later stage carries the first two on.
+"""
 
 from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,21 +20,28 @@ from prunus.core import files, registry
 from prunus.core.budget import Budget
 from prunus.core.errors import UnknownName
 from prunus.core.plan import Plan
-from prunus.core.rng import Rng
 from prunus.flow import save as saved
+from prunus.flow.calls import asks_for
+from prunus.flow.proof import prove
 from prunus.flow.recover import recover
-from prunus.graph.prove import prove
 from prunus.prunables.dataset import Dataset
-from prunus.prunables.example import drawn_like
-from prunus.prunables.model import ModelPrunable
+from prunus.rows.dynamic import Dynamic
+from prunus.run.folder import TRAINING
 from prunus.run.outside import placed
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.sources.models import open_model
 from prunus.train.augment import flip, shift
+from prunus.train.engine import Augment
 from prunus.train.loop import fit
 
 Inputs = Mapping[str, Path]
 Params = dict[str, Any]
+MADE, CONFIG = "model.json", "config"
+AUGMENTATIONS: dict[str, Augment] = {
+    "flip": flip,
+    "shift": partial(shift, pixels=2),
+    "shift4": partial(shift, pixels=4),
+}
 
 
 def make_model(inputs: Inputs, params: Params, out: Path) -> None:
@@ -46,21 +57,38 @@ def make_model(inputs: Inputs, params: Params, out: Path) -> None:
         seed=params.get("seed", 0),
         options=params["options"],
     )
-    write_model(model, [], out, made=params)
+    _write_new(model, params, out)
 
 
 def write_model(model: nn.Module, plans: list[Plan], out: Path, *, made: Params) -> None:
-    """Weights, plans, and `model.json`, which says how to build the dense model."""
-    files.write_json(out / "model.json", {name: made[name] for name in ("source", "classes", "options")})
-    if hasattr(model, "config") and hasattr(model.config, "save_pretrained") and not plans:
-        config = copy.deepcopy(model.config)
+    """A model's folder: weights, plans, and how its dense constructor is called (source, classes, options)."""
+    files.write_json(out / MADE, {name: made[name] for name in ("source", "classes", "options")})
+    saved.save(model, plans, out)
+
+
+def _write_new(model: nn.Module, params: Params, out: Path) -> None:
+    """The first folder of a model: its own config too, where it has one."""
+    config: Any = copy.deepcopy(getattr(model, "config", None))
+    if hasattr(config, "save_pretrained"):
         config.architectures = [type(model).__name__]
-        config.save_pretrained(out / "config")
+        config.save_pretrained(out / CONFIG)
+    write_model(model, [], out, made=params)
+
+
+def _write_next(model: nn.Module, plans: list[Plan], out: Path, *, source: Path) -> None:
+    """The folder of a model that was made from the one in `source` by training, or by the last of `plans`."""
+    shutil.copyfile(source / MADE, out / MADE)
+    if (source / CONFIG).is_dir():
+        shutil.copytree(source / CONFIG, out / CONFIG)
     saved.save(model, plans, out)
 
 
 def read_model(folder: Path) -> nn.Module:
-    """The model of a folder, in evaluation mode."""
+    """The model of a folder, in evaluation mode.
+
+    Raises:
+        CorruptFile: the folder is not whole.
+    """
     return saved.load(folder, _constructed(folder))
 
 
@@ -71,24 +99,23 @@ def plans_of(folder: Path) -> list[Plan]:
 
 
 def _constructed(folder: Path) -> nn.Module:
-    made = files.read_json(folder / "model.json")
-    if (folder / "config").is_dir():
-        return open_model(f"transformers:{folder / 'config'}", weights="random")
+    if (folder / CONFIG).is_dir():
+        return open_model(f"transformers:{folder / CONFIG}", weights="random")
+    made = files.read_json(folder / MADE)
     return open_model(made["source"], num_classes=made["classes"], weights="random", options=made["options"])
 
 
 def train(inputs: Inputs, params: Params, out: Path) -> None:
-    """The model after training on the rows that stay."""
+    """The model after training on the rows that stay, and `training.json`: rows presented, steps, CPU-seconds."""
     whole = read_rows(inputs["data"], "fit")
     rows = Plan.load(inputs["plan"]).apply(whole) if "plan" in inputs else whole
     model = read_model(inputs["model"])
     length = _length(params, len(whole))
     chosen = dynamic(params.get("dynamic"), rows, params["seed"])
     history = fit(model, rows, seed=params["seed"], dynamic=chosen, **length, **fit_settings(params))
-    write_model(model, [], out, made=files.read_json(inputs["model"] / "model.json"))
-    _carry_config(inputs["model"], out)
+    _write_next(model, [], out, source=inputs["model"])
     facts = {"samples": history.samples, "steps": history.steps, "cpu_seconds": history.cpu_seconds}
-    files.write_json(out / "training.json", facts)
+    files.write_json(out / TRAINING, facts)
 
 
 def fit_settings(params: Params) -> dict[str, Any]:
@@ -107,15 +134,12 @@ def _length(params: Params, rows: int) -> dict[str, int]:
     return {"steps": params["epochs"] * -(-rows // params["batch"])}
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "flip": flip,
-    "shift": partial(shift, pixels=2),
-}
-AUGMENTATIONS["shift4"] = partial(shift, pixels=4)
+def augmentation(names: list[str]) -> Augment | None:
+    """The named augmentations one after the other, or None.
 
-
-def augmentation(names: list[str]) -> Callable[[Tensor, torch.Generator], Tensor] | None:
-    """The named augmentations one after the other, or None."""
+    Raises:
+        UnknownName: no such augmentation.
+    """
     for name in names:
         if name not in AUGMENTATIONS:
             raise UnknownName("augmentation", name, AUGMENTATIONS)
@@ -130,8 +154,8 @@ def augmentation(names: list[str]) -> Callable[[Tensor, torch.Generator], Tensor
     return apply
 
 
-def dynamic(table: Params | None, rows: Dataset, seed: int) -> Any:
-    """The method that chooses the rows of each epoch, or None."""
+def dynamic(table: Params | None, rows: Dataset, seed: int) -> Dynamic | None:
+    """The method that chooses the rows of each epoch, by the recipe's `method` and `budget`; None without a table."""
     if not table:
         return None
     method = registry.find(table["method"]["name"], unit="rows", kind="dynamic")
@@ -140,27 +164,13 @@ def dynamic(table: Params | None, rows: Dataset, seed: int) -> Any:
 
 
 def apply_plan(inputs: Inputs, params: Params, out: Path) -> None:
-    """The model with only what stays."""
+    """The model with only what stays; a cut of channels is proved, and its error told in `applied.json`."""
     model, plan = read_model(inputs["model"]), Plan.load(inputs["plan"])
     before = plans_of(inputs["model"])
     small = plan.apply(model, mode=params["mode"])
-    write_model(small, [*before, plan], out, made=files.read_json(inputs["model"] / "model.json"))
-    _carry_config(inputs["model"], out)
+    _write_next(small, [*before, plan], out, source=inputs["model"])
     if plan.unit == "channels":
-        saved.add_got(out, mask_equivalence_error=_proof(model, plan))
-
-
-def _proof(model: nn.Module, plan: Plan) -> float:
-    """Largest relative difference between the cut and the masked dense model on random inputs, before compensation."""
-    prunable = ModelPrunable(model)
-    graph = prunable.graph_for(plan)
-    inputs = drawn_like(prunable.example, model, Rng(0, "proof"))
-    return prove(model, graph, {name: kept.index() for name, kept in plan.groups.items()}, inputs)
-
-
-def _carry_config(source: Path, out: Path) -> None:
-    if (source / "config").is_dir() and not (out / "config").exists():
-        shutil.copytree(source / "config", out / "config")
+        saved.add_got(out, mask_equivalence_error=prove(model, plan))
 
 
 def recover_model(inputs: Inputs, params: Params, out: Path) -> None:
@@ -172,10 +182,14 @@ def recover_model(inputs: Inputs, params: Params, out: Path) -> None:
     model, dense = read_model(inputs["model"]), read_model(inputs["dense"])
     plan = Plan.load(inputs["plan"]) if "plan" in inputs else None
     for choice in params["how"]:
-        trained = choice["name"] != "bn_stats"
-        length = {name: params[name] for name in ("epochs", "steps") if trained and params[name] is not None}
-        settings = {**fit_settings(params), "seed": params["seed"]} if trained else {"batch": params["batch"]}
-        settings |= {**length, **choice["options"]}
+        settings = {**_recovery_settings(choice["name"], params), **choice["options"]}
         model = recover(model, data=rows, how=choice["name"], plan=plan, teacher=dense, inplace=True, **settings)
-    write_model(model, plans_of(inputs["model"]), out, made=files.read_json(inputs["model"] / "model.json"))
-    _carry_config(inputs["model"], out)
+    _write_next(model, plans_of(inputs["model"]), out, source=inputs["model"])
+
+
+def _recovery_settings(name: str, params: Params) -> Params:
+    """What the recover table says that this recovery has: everything where it trains, the batch where it only reads."""
+    if not asks_for(registry.find(name, kind="recovery").load(), "epochs"):
+        return {"batch": params["batch"]}
+    length = {key: params[key] for key in ("epochs", "steps") if params[key] is not None}
+    return {**fit_settings(params), **length, "seed": params["seed"]}

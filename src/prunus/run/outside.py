@@ -14,6 +14,7 @@ from prunus.core.errors import BadInput
 from prunus.core.fingerprint import fingerprint_file
 
 PACKAGE_OF = {"sklearn": "scikit-learn", "timm": "timm", "torchvision": "torchvision", "datasets": "datasets"}
+PINNED = ("pin", "ban")
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*):(.*)", re.DOTALL)
 
 
@@ -51,6 +52,11 @@ def model_facts(params: Mapping[str, Any]) -> dict[str, str]:
     if weights and weights not in ("random", "pretrained"):
         facts["weights"] = fingerprint_file(placed(weights), name=weights)
     return facts
+
+
+def plan_facts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Facts of a plan stage: the files of ids that must stay or go."""
+    return {name: source_fact(params[name]) for name in PINNED if params.get(name)}
 
 
 def _model_fact(source: str) -> str:

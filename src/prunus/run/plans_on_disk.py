@@ -1,4 +1,4 @@
-"""Stages from signals to plans."""
+"""Stages from signals to plans: what is recorded of rows and modules, the scores, and what stays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from prunus.core import files, registry
 from prunus.core.budget import Budget, Term
@@ -15,13 +17,14 @@ from prunus.core.score import Score
 from prunus.flow.channels import plan_channels, score_channels
 from prunus.flow.controls import random_like
 from prunus.flow.layers import plan_layers, score_layers
-from prunus.flow.rows import plan_rows, score_rows
+from prunus.flow.rows import default_selector, plan_rows, score_rows
 from prunus.flow.signals import Fit
 from prunus.flow.weights import plan_weights
 from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.stream import TokenStream
 from prunus.run.models_on_disk import fit_settings, read_model
+from prunus.run.outside import PINNED, placed
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.signals.collect import collect
 from prunus.signals.modules import ModuleSignals
@@ -33,16 +36,12 @@ Params = dict[str, Any]
 
 
 def record_signals(inputs: Inputs, params: Params, out: Path) -> None:
-    """`run-<k>/` of rows, recorded while training or in a pass, and `modules/`."""
+    """`run-<k>/` of rows, recorded while training or in a pass, `modules/`, and `signals.json`, which says what is there."""
     rows = limited(read_rows(inputs["data"], "fit"), params["limit"], "limit/signals")
     if "plan" in inputs:
         rows = Plan.load(inputs["plan"]).apply(rows)
-    runs: list[Signals] = []
     if params["train"]:
-        table = params["train"]
-        length = {"epochs": params["epochs"]} if params["epochs"] else _length(table)
-        fit = Fit(lambda: _fresh(inputs["model"]), seeds=params["seeds"], settings=fit_settings(table), **length)
-        runs = fit.run(rows, params["need"])
+        runs = _training_runs(inputs["model"], params).run(rows, params["need"])
     else:
         found = collect(read_model(inputs["model"]), rows, params["need"], batch=params["batch"], progress=False)
         if found.modules is not None:
@@ -53,43 +52,48 @@ def record_signals(inputs: Inputs, params: Params, out: Path) -> None:
     files.write_json(out / "signals.json", {"runs": len(runs), "need": params["need"]})
 
 
-def _length(table: Params) -> dict[str, Any]:
-    return {name: table[name] for name in ("epochs", "steps") if table[name]}
+def _training_runs(model: Path, params: Params) -> Fit:
+    """The recorded training: as the train table says, for the epochs of the signals table where it names them."""
+    table = params["train"]
+    length = {name: table[name] for name in ("epochs", "steps") if table[name]}
+    if params["epochs"]:
+        length = {"epochs": params["epochs"]}
+    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length)
 
 
-def _fresh(folder: Path) -> Any:
+def _fresh(folder: Path) -> nn.Module:
     """The model of a folder with new weights, drawn from the generator in force."""
     model = read_model(folder)
     for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
     return model
 
 
 def rows_signals(folder: Path | None) -> list[Signals]:
-    """Signals of rows, one for each run."""
+    """Signals of rows, one for each run; none where no pass was needed."""
     if folder is None or not (folder / "signals.json").exists():
         return []
     return [Signals.load(folder / f"run-{n}") for n in range(files.read_json(folder / "signals.json")["runs"])]
 
 
 def modules_signals(folder: Path | None) -> ModuleSignals | None:
-    """Signals of modules."""
+    """Signals of modules, or None where none were measured."""
     return ModuleSignals.load(folder / "modules") if folder is not None and (folder / "modules").is_dir() else None
 
 
 def make_score(inputs: Inputs, params: Params, out: Path) -> None:
     """A Score over rows, channels or layers."""
-    method, options, seed = params["method"]["name"], params["method"]["options"], params.get("seed", 0)
-    data = read_rows(inputs["data"], "fit")
+    method, recorded = params["method"]["name"], inputs.get("signals")
+    common: Params = {"seed": params.get("seed", 0), "options": params["method"]["options"]}
     if params["unit"] == "rows":
-        signals = rows_signals(inputs.get("signals"))
-        score_rows(data, method, signals=signals or None, seed=seed, options=options).save(out)
-        return
-    prunable = _prunable(inputs)
-    signals = modules_signals(inputs.get("signals"))
-    function = {"channels": score_channels, "layers": score_layers}[params["unit"]]
-    function(prunable, method, signals=signals, seed=seed, options=options).save(out)
+        data = read_rows(inputs["data"], "fit")
+        score = score_rows(data, method, signals=rows_signals(recorded) or None, **common)
+    else:
+        score_units = {"channels": score_channels, "layers": score_layers}[params["unit"]]
+        score = score_units(_prunable(inputs), method, signals=modules_signals(recorded), **common)
+    score.save(out)
 
 
 def _prunable(inputs: Inputs) -> ModelPrunable:
@@ -99,25 +103,15 @@ def _prunable(inputs: Inputs) -> ModelPrunable:
 
 def make_plan(inputs: Inputs, params: Params, out: Path) -> None:
     """A Plan over any unit."""
-    budget = _budget(params, inputs)
-    if params["unit"] == "rows":
-        plan = _rows(inputs, params, budget)
-    elif params["unit"] == "tokens":
-        method = params["method"]
-        at = params["at"] or None
-        plan = TokenStream(read_model(inputs["model"])).plan(
-            method["name"], budget, at=at, seed=params.get("seed", 0), **method["options"]
-        )
-    else:
-        plan = _model(inputs, params, budget)
-    plan.save(out)
+    planner = {"rows": _rows, "tokens": _tokens}.get(params["unit"], _model)
+    planner(inputs, params, _budget(params, inputs)).save(out)
 
 
 def _budget(params: Params, inputs: Inputs) -> Budget:
     names = ("floor", "round_to", "same_shape", "tolerance")
-    ids = {name: tuple(read_ids(params[name]).tolist()) for name in ("pin", "ban") if params.get(name)}
+    ids = {name: tuple(read_ids(placed(params[name])).tolist()) for name in PINNED if params.get(name)}
     budget = Budget.parse(params["budget"], **{name: params[name] for name in names}, **ids)
-    if "parent" not in inputs or params["unit"] not in ("channels",):
+    if "parent" not in inputs or params["unit"] != "channels":
         return budget
     # Every budget is against the dense original, so what an earlier plan has taken already counts.
     dense = _prunable({**inputs, "model": inputs["dense"]}).cost()
@@ -132,16 +126,19 @@ def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     labels = {} if data.labels is None else {"labels": data.labels}
     signals = runs[0].align(score.group("rows").ids) if runs else Signals(ids=data.ids, **labels)
     score = replace(score, signals=signals)
-    select = params.get("select") or {"name": None, "options": {}}
-    chosen = registry.find(select["name"] or ("top" if score.sense == "keep" else "ccs"), kind="selector")
-    options = dict(select["options"])
+    select: Params = params.get("select") or {"name": default_selector(score), "options": {}}
+    chosen = registry.find(select["name"], kind="selector")
+    options: Params = dict(select["options"])
     if params["within"] and any(option.name == "within" for option in chosen.options):
         options["within"] = params["within"]
-    allocate = (params.get("allocate") or {}).get("name")
-    plan = plan_rows(
-        score, budget, select=chosen.id, allocate=allocate, seed=params.get("seed", 0), data=data, options=options
-    )
+    allocate, seed = (params.get("allocate") or {}).get("name"), params.get("seed", 0)
+    plan = plan_rows(score, budget, select=chosen.id, allocate=allocate, seed=seed, data=data, options=options)
     return plan.after(Plan.load(inputs["parent"])) if "parent" in inputs else plan
+
+
+def _tokens(inputs: Inputs, params: Params, budget: Budget) -> Plan:
+    method, at, seed = params["method"], params["at"] or None, params.get("seed", 0)
+    return TokenStream(read_model(inputs["model"])).plan(method["name"], budget, at=at, seed=seed, **method["options"])
 
 
 def _model(inputs: Inputs, params: Params, budget: Budget) -> Plan:

@@ -18,7 +18,7 @@ from prunus.core.lock import RunLock
 from prunus.core.store import Store
 from prunus.recipe import Recipe
 from prunus.run.engine import Maker, Work, counts
-from prunus.run.folder import RunFolder, rows_of
+from prunus.run.folder import RunFolder, rows_of, samples_of
 from prunus.run.progress import RunProgress, duration
 from prunus.run.resolve import resolve
 from prunus.run.stage import Estimate, Graph, stage_table
@@ -203,13 +203,17 @@ def _rows(work: Work, node_id: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def cost(work: Work, node_id: str) -> dict[str, float]:
-    """CPU-seconds spent on what a node was made from: signals, selection, training, recovery."""
+    """What a node was made from: CPU-seconds of signals, selection, training and recovery, and samples seen in training."""
     spent: dict[str, float] = {}
     for source in work.graph.before(node_id):
         kind = SPENT_ON.get(work.graph.nodes[source].stage)
         entry = work.entries.get(source) or work.store.get(work.keys[source])
-        if kind is not None and entry is not None and "cpu_s" in entry.cost:
+        if kind is None or entry is None:
+            continue
+        if "cpu_s" in entry.cost:
             spent[f"{kind}_cpu_s"] = spent.get(f"{kind}_cpu_s", 0.0) + float(entry.cost["cpu_s"])
+        if (samples := samples_of(entry.path)) is not None:
+            spent["samples"] = spent.get("samples", 0.0) + samples
     return dict(sorted(spent.items()))
 
 

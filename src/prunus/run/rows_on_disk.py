@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prunus.core import files
 from prunus.core.errors import BadInput, UnknownName
@@ -20,49 +22,60 @@ from prunus.sources.open import open_data
 from prunus.sources.text import open_text, text_record
 from prunus.train.canvas import Canvas
 
+Params = dict[str, Any]
+Arrays = dict[str, np.ndarray]
 ROLES = ("fit", "val", "test")
+LEAST_TO_SPLIT = 20  # rows of fit, for a val split that nobody asked for in so many words
 
 
-def write_rows(inputs: Mapping[str, Path], params: dict[str, Any], out: Path) -> None:
+def write_rows(inputs: Mapping[str, Path], params: Params, out: Path) -> None:
     """`data.json` and one `<role>.safetensors` for each role: ids, labels, and pixels, numbers or tokens."""
-    head: dict[str, Any] = {"roles": {}, "classes": None, "preprocess": None, "name": params["source"]}
-    for role, data in _roles(params).items():
-        arrays, facts = _arrays(data, params, role)
+    roles = _roles(params)
+    facts: dict[str, Any] = {}
+    for role, data in roles.items():
+        arrays = _arrays(data, params, role)
         files.write_arrays(out / f"{role}.safetensors", arrays)
-        head["roles"][role] = {"rows": len(data), **facts}
-        head["classes"] = list(data.classes) if data.classes else head["classes"]
-        head["preprocess"] = _preprocess(data)
-    files.write_json(out / "data.json", head)
+        facts[role] = {"rows": len(arrays["ids"]), **(text_record(data) if params.get("window") else {})}
+    classes = next((list(data.classes) for data in roles.values() if data.classes), None)
+    kept = None if params.get("transform") else _preprocess(roles["fit"])
+    files.write_json(
+        out / "data.json", {"roles": facts, "classes": classes, "preprocess": kept, "name": params["source"]}
+    )
 
 
 def read_rows(folder: Path, role: str) -> Dataset:
-    """The rows of one role, as `write_rows` left them."""
+    """The rows of one role, as `write_rows` left them.
+
+    Raises:
+        BadInput: the recipe gives this role no rows.
+    """
     head = files.read_json(folder / "data.json")
     if role not in head["roles"]:
-        raise BadInput(
-            f"the recipe's data {head['name']!r} has no rows of role {role}: give the table a {role} = {{ ... }}"
-        )
+        raise BadInput(f"the data {head['name']!r} have no rows of role {role}: give their table {role} = {{ ... }}")
     arrays = files.read_arrays(folder / f"{role}.safetensors")
     if "tokens" in arrays:
         windows = arrays["tokens"].astype(np.int64)
         columns = {"input_ids": windows, "labels": windows.copy()}
         return Dataset(columns, ids=arrays["ids"], role=role, name=head["name"])
-    process = Preprocess(**_tuples(head["preprocess"])) if head["preprocess"] else None
     labels = arrays.get("labels")
     return Dataset(
-        (arrays["x"], labels) if labels is not None else arrays["x"],
-        ids=arrays["ids"], role=role, classes=head["classes"], preprocess=process, name=head["name"],
-    )  # fmt: skip
+        arrays["x"] if labels is None else (arrays["x"], labels),
+        ids=arrays["ids"],
+        role=role,
+        classes=head["classes"],
+        preprocess=_preprocess_of(head["preprocess"]),
+        name=head["name"],
+    )
 
 
 def limited(data: Dataset, limit: int | None, purpose: str) -> Dataset:
-    """At most `limit` rows, drawn by id."""
+    """At most `limit` rows, drawn by a hash of `purpose` and id: the same ones whatever order the rows lie in."""
     if limit is None or limit >= len(data):
         return data
     return data.select(Rng(0, purpose).sample(data.ids, limit))
 
 
-def _roles(params: dict[str, Any]) -> dict[str, Dataset]:
+def _roles(params: Params) -> dict[str, Dataset]:
     """The datasets of the roles: from their own source, or by a share of the rows of fit."""
     found: dict[str, Dataset] = {"fit": _opened(params, params["source"], "fit")}
     for role in ("test", "val"):
@@ -70,56 +83,84 @@ def _roles(params: dict[str, Any]) -> dict[str, Dataset]:
         if not table:
             continue
         if table["source"]:
-            found[role] = _opened(params, table["source"], role)
+            found[role] = _opened(params, table["source"], role, found["fit"].classes)
         elif table["share"]:
-            if role == "val" and len(found["fit"]) < 20:
+            if role == "val" and len(found["fit"]) < LEAST_TO_SPLIT:
                 continue  # a handful of calibration windows is not worth splitting
             found["fit"], found[role] = found["fit"].split(table["share"], role)
+        elif table["limit"]:
+            raise BadInput(f"{role} has a limit and no rows: add share = 0.1 (of the rows of fit) or source = ...")
     for role, data in found.items():
         found[role] = limited(data, (params.get(role) or {}).get("limit"), f"limit/{role}")
     return {role: found[role] for role in ROLES if role in found}
 
 
-def _opened(params: dict[str, Any], source: str, role: str) -> Dataset:
+def _opened(params: Params, source: str, role: str, classes: Sequence[str] | None = None) -> Dataset:
+    """The rows of a source; `classes` are those of fit, so that the same name has the same number in every role."""
     if params.get("window"):
         if not params["tokenizer"]:
             raise BadInput("text rows need tokenizer = ... beside window: the model's source, or 'bytes'")
-        return open_text(placed(source), open_tokenizer(params["tokenizer"]), length=params["window"], role=role)
-    options = {name: params[name] or None for name in ("id", "label", "image", "text", "split", "size")}
-    options |= {"x": list(params["x"]) or None, "normalise": _normalise(params["normalise"]), "mode": params["mode"]}
-    return open_data(placed(source), role=role, **options)
+        # Of a text the first windows, as everyone counts perplexity; the limit of other rows is a draw by id.
+        limit = (params.get(role) or {}).get("limit")
+        tokenizer = open_tokenizer(params["tokenizer"])
+        return open_text(placed(source), tokenizer, length=params["window"], role=role, limit=limit)
+    normalise = params["normalise"] or None
+    return open_data(
+        placed(source),
+        id=params["id"] or None,
+        label=params["label"] or None,
+        image=params["image"] or None,
+        text=params["text"] or None,
+        x=list(params["x"]) or None,
+        role=role,
+        split=params["split"] or None,
+        classes=classes,
+        size=params["size"],
+        normalise=normalise if normalise is None or isinstance(normalise, str) else (normalise[0], normalise[1]),
+        mode=params["mode"],
+    )
 
 
-def _normalise(value: Any) -> Any:
-    return tuple(map(tuple, value)) if isinstance(value, list | tuple) else value or None
-
-
-def _arrays(data: Dataset, params: dict[str, Any], role: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _arrays(data: Dataset, params: Params, role: str) -> Arrays:
+    """Every row of a role as arrays by name: ids, and tokens `[n, window]` int32, or x with the labels if there are any."""
     if params.get("window"):
-        windows = np.stack([np.asarray(row["input_ids"]) for row in (data[i] for i in range(len(data)))])
-        return {"ids": data.ids, "tokens": windows.astype(np.int32)}, text_record(data)
-    if data.preprocess is not None:
-        data = data.cache(data.preprocess.size)
-        native = data.unwrapped()
-        pixels = np.asarray(native[0] if isinstance(native, tuple) else native)
-        arrays = {"ids": data.ids, "x": pixels}
-    else:
-        x = torch.cat([batch[1] for batch in data.batches(1024)])
-        if params.get("transform"):
-            return _placed(x, data, params["transform"], role), {}
-        arrays = {"ids": data.ids, "x": x.numpy()}
-    if data.labels is not None:
-        arrays["labels"] = data.labels
-    return arrays, {}
+        windows = np.stack([np.asarray(data[place]["input_ids"]) for place in range(len(data))])
+        return {"ids": data.ids, "tokens": windows.astype(np.int32)}
+    if params.get("transform"):
+        return _placed(_inputs(data), data, params["transform"], role)
+    arrays: Arrays = {"ids": data.ids, "x": _inputs(data).numpy() if data.preprocess is None else _pixels(data)}
+    return arrays if data.labels is None else {**arrays, "labels": data.labels}
 
 
-def _placed(x: torch.Tensor, data: Dataset, transform: dict[str, Any], role: str) -> dict[str, np.ndarray]:
+def _inputs(data: Dataset) -> Tensor:
+    """What the model is given, of all rows: `[n, ...]`."""
+    parts: list[Tensor] = []
+    for batch in data.batches(1024):
+        x = None if isinstance(batch, dict) else batch[1]
+        if not isinstance(x, Tensor):
+            raise BadInput(
+                f"no column of {data.name} is a model's input: say x = ... or image = ... in the data's table"
+            )
+        parts.append(x)
+    return torch.cat(parts)
+
+
+def _pixels(data: Dataset) -> np.ndarray:
+    """Images decoded and sized, not normalised: uint8 `[n, channels, height, width]`."""
+    native = data.cache(data.preprocess.size if data.preprocess else None).unwrapped()
+    return np.asarray(native[0] if isinstance(native, tuple) else native)
+
+
+def _placed(x: Tensor, data: Dataset, transform: Params, role: str) -> Arrays:
     """Small images on noisy canvases; rows of fit `copies` times, each at other places: ids end in `/0`, `/1`, ..."""
     if transform["name"] != "canvas":
         raise UnknownName("transform of data", transform["name"], ("canvas",))
-    options = dict(transform["options"])
-    copies = int(options.pop("copies", 1))
-    copies = copies if role == "fit" else 1
+    options = {"copies": 1, **transform["options"]}
+    known = {"copies", *(field.name for field in fields(Canvas))}
+    if unknown := sorted(options.keys() - known):
+        raise UnknownName("option of the canvas", unknown[0], known)
+    asked = int(options.pop("copies"))
+    copies = asked if role == "fit" else 1
     canvas = Canvas(**options)
     side = (canvas.digit, canvas.digit)
     digits = torch.nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False).repeat(copies, 1, 1, 1)
@@ -132,12 +173,13 @@ def _placed(x: torch.Tensor, data: Dataset, transform: dict[str, Any], role: str
     return arrays
 
 
-def _preprocess(data: Dataset) -> dict[str, Any] | None:
-    if data.preprocess is None:
+def _preprocess(data: Dataset) -> Params | None:
+    """How the written pixels become inputs; their size is what it should be already."""
+    return None if data.preprocess is None else asdict(data.preprocess)
+
+
+def _preprocess_of(saved: Params | None) -> Preprocess | None:
+    if saved is None:
         return None
-    p = data.preprocess
-    return {"size": None, "fit": p.fit, "mode": p.mode, "mean": p.mean, "std": p.std}
-
-
-def _tuples(value: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+    mean, std = (None if saved[name] is None else tuple(saved[name]) for name in ("mean", "std"))  # JSON has lists only
+    return Preprocess(fit=saved["fit"], mode=saved["mode"], mean=mean, std=std)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunus.run import measures_on_disk, models_on_disk, plans_on_disk, rows_on_disk
-from prunus.run.outside import data_facts, model_facts
+from prunus.run.outside import data_facts, model_facts, plan_facts
 from prunus.run.stage import Stage
 
 STAGES: dict[str, Stage] = {
@@ -12,7 +12,7 @@ STAGES: dict[str, Stage] = {
     "train": Stage(models_on_disk.train, trains=True),
     "signals": Stage(plans_on_disk.record_signals, trains=True),
     "score": Stage(plans_on_disk.make_score),
-    "plan": Stage(plans_on_disk.make_plan),
+    "plan": Stage(plans_on_disk.make_plan, facts=plan_facts),
     "apply": Stage(models_on_disk.apply_plan),
     "recover": Stage(models_on_disk.recover_model, trains=True),
     "measure": Stage(measures_on_disk.measure_model),

@@ -24,8 +24,10 @@ from prunus.core.errors import PrunusError, ResourceError, StageFailed
 from prunus.core.store import Entry, Store
 from prunus.run.stage import stage_named, stage_table
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-THREAD_VARIABLES += ("VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS")
+THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"),
+)
 
 
 def run_job(job: Mapping[str, Any]) -> Entry:

@@ -1,8 +1,8 @@
 """export: a plan over rows as files that other programs read; and id files read back, for pins and bans.
 
-txt and npy hold ids. npz holds the arrays of arrays. csv, parquet and jsonl hold the rows of the dataset with their id in `prunus_id`; without a dataset
-they hold ids, groups and, for dropped rows, reasons. `symlinks` rebuilds an image folder, so that a training script runs
-unchanged. Everything appears whole or not at all.
+txt and npy hold ids. npz holds the arrays of arrays. csv, parquet and jsonl hold the rows of the dataset with their id
+in `prunus_id`; without a dataset they hold ids, groups and, for dropped rows, reasons. `symlinks` rebuilds an image
+folder, so that a training script runs unchanged. Everything appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _npz(dataset: Dataset | None, ids: np.ndarray) -> bytes:
     kept = dataset.subset(ids)
     columns = {name: kept.backing.column(name) for name in kept.backing.names() if name != ID}
     sink = io.BytesIO()
-    np.savez(sink, **{name: array for name, array in columns.items() if array is not None}, **{ID: kept.ids})
+    arrays: dict[str, Any] = {name: array for name, array in columns.items() if array is not None}
+    np.savez(sink, **arrays, **{ID: kept.ids})
     return sink.getvalue()
 
 
