@@ -54,6 +54,7 @@ def row_gradients(score: GroupScore) -> RowGradients:
     embedding, probs = (checked_rows(name, field_of(score, name)[order], ids) for name in ("embedding", "probs"))
     field_of(score, "labels")
     labels, classes = labels_of(score)[order], probs.shape[1]
+    labels = labels.astype(np.float64)
     wrong = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
     if wrong.any():
         raise BadInput(f"labels of ids {ids[wrong][:5].tolist()} are not classes 0..{classes - 1} of probs")
