@@ -1,4 +1,4 @@
-"""The distillation loss against an independent derivation in float64."""
+"""The distillation loss against an independent derivation in float64, alone and through the recovery that uses it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from prunus.prunables.dataset import Dataset
+from prunus.recovery.distill import distill
 from prunus.train.distillation import divergence, mixed
 from prunus.train.step import per_row_loss
 
@@ -25,6 +28,34 @@ def test_loss_and_gradient(case, dtype, tolerance) -> None:
     np.testing.assert_allclose(loss.item(), case["loss"], rtol=tolerance)
     loss.backward()
     np.testing.assert_allclose(student.grad, case["grad"], rtol=tolerance * 100, atol=tolerance)
+
+
+class Table(nn.Module):
+    """Logits of row `x`, as parameters: after one plain step they have moved by the gradient."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits, dtype=torch.float32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits[x]
+
+
+@pytest.mark.golden("kd-data-pruning--loss")
+def test_one_step_of_the_recovery_follows_the_gradient(case) -> None:
+    rows = len(case["labels"])
+    data = Dataset((np.arange(rows), case["labels"]))
+    student, teacher = Table(case["student_logits"]), Table(case["teacher_logits"])
+    settings = {"steps": 1, "batch": rows, "lr": 1.0, "schedule": "constant", "weight_decay": 0.0}
+    more = {"momentum": 0.0, "nesterov": False, "alpha": float(case.value("alpha"))}
+    report: dict[str, float] = {}
+    distill(
+        student, data, teacher=teacher, temperature=float(case.value("temperature")), report=report, **settings, **more
+    )
+    moved = case["student_logits"] - student.logits.detach().numpy()
+    np.testing.assert_allclose(moved, case["grad"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(report["loss"], case["loss"], rtol=1e-5)
+    np.testing.assert_array_equal(teacher.logits.detach(), case["teacher_logits"].astype(np.float32))
 
 
 def test_equal_logits_give_no_divergence_and_large_ones_stay_finite() -> None:
