@@ -112,7 +112,8 @@ def plan_channels(
     found = registry.find(method, unit="channels", kind="criterion")
     compensators = _compensators(compensate, found)
     if signals is None:
-        needs = {need for one in (found, *compensators) for need in one.needs}
+        readers = compensators if score is not None else [found, *compensators]
+        needs = {need for one in readers for need in one.needs}
         signals = module_signals(prunable, needs, data=data, step=step, what=found.id)
     if score is None:
         score = score_channels(prunable, method, signals=signals, seed=seed, options=options)
