@@ -62,7 +62,7 @@ def grad_match(
         found = row_gradients(piece)
         return found.order[matching_pursuit(found.gradients, found.gradients.mean(), few, lam)[0]]
 
-    return choose(score, count, within, (), one)
+    return choose(score, count, within, (), one, row_gradients)
 
 
 def weights(

@@ -130,6 +130,7 @@ def choose(
     within: Literal["all", "class"],
     start: Start,
     select: Callable[[GroupScore, int], Positions],
+    check: Callable[[GroupScore], object] | None = None,
 ) -> Positions:
     """Check the request, then select among all units or inside every label.
 
@@ -139,6 +140,7 @@ def choose(
         within: all, or class for the same share of every label.
         start: ids of units that are kept first.
         select: (some units, how many) -> positions among them.
+        check: refuses signals that can't be used, also those of a label that keeps nothing; `vectors` by default.
 
     Returns:
         int64 `[count]` positions, in the order of picking (inside each label).
@@ -149,6 +151,7 @@ def choose(
     """
     check_count(score, count)
     check_finite(score.name, score.values, score.ids)
+    (check or vectors)(score)
     known = set(score.ids.tolist())
     unknown = [one for one in start if one not in known]
     if len(set(start)) < len(start) or unknown:
