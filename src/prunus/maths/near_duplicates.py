@@ -22,6 +22,7 @@ RAM = 1 << 28
 """Bytes for one block of cosines."""
 ROWS = 1024
 DIGITS = 9
+HALF_STEP = 0.5 * 10.0**-DIGITS
 BISECTIONS = 30
 
 
@@ -76,7 +77,9 @@ def earlier(x: NDArray[np.floating], assigned: Positions, order: Positions, *, c
     return Earlier(similarity, witness)
 
 
-def greedy(x: NDArray[np.floating], assigned: Positions, order: Positions, eps: float) -> tuple[Earlier, NDArray[np.bool_]]:
+def greedy(
+    x: NDArray[np.floating], assigned: Positions, order: Positions, eps: float
+) -> tuple[Earlier, NDArray[np.bool_]]:
     """Rows compared with KEPT earlier rows only, and which go at this eps.
 
     Every row that goes is within eps of its witness, which stays; no two rows of a cluster that stay are.

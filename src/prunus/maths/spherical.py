@@ -171,6 +171,10 @@ def _blocks(n: int) -> Iterator[slice]:
 
 def _checked(assigned: Any, rows: int, clusters: int) -> Positions:
     array = np.asarray(assigned)
-    if array.shape != (rows,) or array.dtype.kind not in "iu" or (rows and not 0 <= array.min() <= array.max() < clusters):
+    if (
+        array.shape != (rows,)
+        or array.dtype.kind not in "iu"
+        or (rows and not 0 <= array.min() <= array.max() < clusters)
+    ):
         raise BadInput(f"assigned must hold for each of {rows} rows a cluster 0..{clusters - 1}")
     return array.astype(np.int64)

@@ -85,5 +85,3 @@ def _warn_if_collapsed(found: spherical.Clusters) -> None:
             "so use those of a self-supervised encoder"
         )
         warnings.warn(message, UserWarning, stacklevel=3)
-
-
