@@ -265,6 +265,13 @@ def test_several_numeric_columns_are_joined():
         next(Dataset(table, x=["a", "s"]).batches(2))
 
 
+def test_a_second_split_gets_its_share_too():
+    fit, test = Dataset((np.zeros((1000, 1)), np.zeros(1000, dtype=int))).split(0.25, "test")
+    fit, val = fit.split(0.2, "val")
+    assert 100 < len(val) < 200
+    assert len(fit) + len(val) + len(test) == 1000
+
+
 def test_split_is_by_id_and_stable_when_rows_are_added():
     many = Dataset((np.zeros((1000, 1)), np.zeros(1000, dtype=int)))
     fit, val = many.split()

@@ -289,38 +289,34 @@ class Trial:
         return False
 
     def _attempts(self, found: Difference) -> Iterator[list[Binding]]:
-        path = found.node.module
-        tried: set[tuple[str, str, int | None, bool, int]] = set()
-        trees = list(subtrees(self._dims(found.node)))
+        """Attributes that hold an old size, innermost module first."""
         yield from self._sequences(found)
-        while True:
-            for holder in attributes(self.modules.get(path), path):
-                for number, dim in enumerate(trees):
-                    new = size_of(dim, self.current)
-                    key = (path, holder[0], holder[1], holder[2], new)
-                    if dim.size == holder[3] and new != dim.size and key not in tried:
-                        tried.add(key)
-                        yield self._everywhere(found, path, holder, number, dim)
-            if not path:
-                return
-            path = path.rpartition(".")[0]
+        tried: set[tuple[str, str, int | None, bool, int]] = set()
+        trees = list(enumerate(subtrees(self._dims(found.node))))
+        parts = found.node.module.split(".")
+        for path in [".".join(parts[:count]) for count in range(len(parts), -1, -1)]:
+            for holder, (number, dim) in itertools.product(attributes(self.modules.get(path), path), trees):
+                new = size_of(dim, self.current)
+                key = (path, *holder[:3], new)
+                if dim.size == holder[3] and new != dim.size and key not in tried:
+                    tried.add(key)
+                    yield self._everywhere(found, path, holder, number, dim)
 
     def _sequences(self, found: Difference) -> Iterator[list[Binding]]:
         """A list or tuple that holds the sizes of all outputs, as splits do, in every sibling that has it."""
         names = {name for name, place, config, _ in self._held(found.node) if place is not None and not config}
         for name in sorted(names):
-            made: list[Binding] = []
-            for node in self.siblings(found):
-                parts = [self.main.dims[value] for value in node.outputs if value is not None]
-                sizes = list(getattr(self.modules.get(node.module), name, ()))
-                for axis in range(len(parts[0]) if parts else 0):
-                    dims = [resolve(part[axis]) for part in parts if axis < len(part)]
-                    if len(dims) > 1 and [dim.size for dim in dims] == sizes:
-                        made += [
-                            Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims)
-                        ]
+            made = [binding for node in self.siblings(found) for binding in self._outputs_held(node, name)]
             if made:
                 yield made
+
+    def _outputs_held(self, node: Node, name: str) -> Iterator[Binding]:
+        parts = [self.main.dims[value] for value in node.outputs if value is not None]
+        sizes = list(getattr(self.modules.get(node.module), name, ()))
+        for axis in range(len(parts[0]) if parts else 0):
+            dims = [resolve(part[axis]) for part in parts if axis < len(part)]
+            if len(dims) > 1 and [dim.size for dim in dims] == sizes:
+                yield from (Binding(node.module, name, place, False, dim.size, dim) for place, dim in enumerate(dims))
 
     def _held(self, node: Node) -> list[tuple[str, int | None, bool, int]]:
         return list(attributes(self.modules.get(node.module), node.module))

@@ -97,11 +97,10 @@ class Dataset:
         self.role: Role = check_role(role)
         self.name = name or type(data).__name__
         self.preprocess, self.transform, self._transform_id = preprocess, transform, transform_id
-        self._content_id = content_id
+        self._content_id, self._splits = content_id, 0
         self.hand_back = False  # `apply` gives the kind of object that was wrapped, not a Dataset
         self.reads = Reads()
-        self.text = text
-        self.by = by
+        self.text, self.by = text, by
         self.quarantined: tuple[Any, ...] = ()
         self.inputs, self.label = columns.input_columns(self.backing, x, label, text)
         self.id_column = ids if isinstance(ids, str) else None
@@ -270,7 +269,7 @@ class Dataset:
         return self if native is None else native
 
     def split(self, fraction: float = 0.1, role: Role | str = "val", *, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """(the rest, a part with `role`), by a hash of the id: rows that are added later move no other row.
+        """(the rest, a part with `role`), by a hash of id and number of splits before: rows that are added later move no other row.
 
         Args:
             fraction: expected share of the part; both sides get at least one row.
@@ -281,11 +280,12 @@ class Dataset:
             raise BadInput(
                 f"can't split {len(self)} rows by {fraction}: give a share between 0 and 1, and 2 rows or more"
             )
-        draws = uniform(seed, "split", self.ids)
+        draws = uniform(seed, f"split/{self._splits}" if self._splits else "split", self.ids)
         chosen = draws < fraction
         chosen[np.argmin(draws)] = True
         chosen[np.argmax(draws)] = False
         rest, part = self.select(np.flatnonzero(~chosen)), self.select(np.flatnonzero(chosen))
+        rest._splits = part._splits = self._splits + 1
         rest.role = "fit" if self.role == "train" else self.role
         part.role, part.name = check_role(role), f"{self.name} ({role})"
         return rest, part
