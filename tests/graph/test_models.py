@@ -39,7 +39,7 @@ def test_mask_equivalence(case):
 def test_one_group_at_a_time(case):
     name, model, example, graph = case
     rng = np.random.default_rng(1)
-    for group in rng.permutation(np.array(graph.groups, dtype=object))[:2]:
+    for group in rng.permutation(np.array(graph.groups, dtype=object))[:1]:
         keep = {group.name: np.arange(group.size)[group.size // 2 :]}
         assert prove(model, graph, keep, example) < (1e-4 if name in SINGLE else 1e-9)
 

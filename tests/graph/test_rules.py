@@ -171,6 +171,25 @@ def test_scale_that_follows_the_width_is_frozen():
     assert "first.weight:0" not in graph.axes
 
 
+def test_list_of_sizes_in_user_code_is_updated():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.sizes = nn.Linear(6, 9), [4, 5]
+            self.a, self.b = nn.Linear(4, 3), nn.Linear(5, 3)
+
+        def forward(self, x):
+            a, b = self.first(x).split(self.sizes, -1)
+            return self.a(a) + self.b(b)
+
+    model = Mixed().double().eval()
+    graph = build(model, torch.randn(2, 6).double())
+    small = cut(model, graph, {"first.weight:0": np.array([0, 3]), "first.weight:0@2": np.array([1, 2, 4])})
+    assert small.sizes == [2, 3]
+    assert model.sizes == [4, 5]
+    assert prove(model, graph, {"first.weight:0": np.array([2])}, torch.randn(2, 6).double()) < 1e-9
+
+
 def test_attribute_in_user_code_is_updated():
     class Heads(nn.Module):
         def __init__(self):

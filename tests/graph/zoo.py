@@ -109,7 +109,6 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "swin": (lambda: torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4]), image()),
     "mixer": (lambda: timm.models.mlp_mixer.MlpMixer(5, 32, patch_size=8, num_blocks=2, embed_dim=24), image()),
     "convnext": (lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1)), image()),
-    "mixnet": (lambda: timm.create_model("mixnet_s"), image()),
     "llama": (_hf("LlamaForCausalLM", **TEXT, num_key_value_heads=2), IDS),
     "llama_tied": (_hf("LlamaForCausalLM", **TEXT, num_key_value_heads=2, tie_word_embeddings=True), IDS),
     "qwen2": (_hf("Qwen2ForCausalLM", **TEXT, num_key_value_heads=2), IDS),
@@ -136,7 +135,7 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Any]] = {
 }
 
 
-SINGLE = ("mobilenet_v3", "shufflenet", "efficientnet", "convnext", "mixnet")
+SINGLE = ("mobilenet_v3", "shufflenet", "efficientnet", "convnext")
 
 
 def make(name: str) -> tuple[nn.Module, Any]:

@@ -89,6 +89,11 @@ def _spent(knots: Floats, weights: Floats, low: Floats, high: Floats, costs: Flo
     return slope * knots + still_low + prefix((high * costs)[leave])[left]
 
 
+def whole(shares: Floats, caps: Counts, total: int) -> Counts:
+    """Shares that add up to `total` in whole units, by largest remainder; ties to the earlier group; int64 `[g]`."""
+    return _round(shares, caps, np.ones(shares.size), total, exact=True)
+
+
 def _round(shares: Floats, caps: Counts, costs: Floats, total: float, *, exact: bool) -> Counts:
     shares = np.round(shares, _DIGITS)
     counts = np.floor(shares).astype(np.int64)

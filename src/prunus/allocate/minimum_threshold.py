@@ -60,7 +60,10 @@ def minimum_threshold(
         shares = official_sparsities(scores, target, minimum)
         return np.array([int((s >= _kth_smallest(s, share)).sum()) for s, share in zip(scores, shares)], dtype=np.int64)
     floors = np.maximum(request.floors, layer_floors([s.size for s in scores], minimum))
-    return cut(lambda: iter(scores), round(float(request.total)), floors)
+    order = request.by_name  # equal scores at the cut must not depend on the order the layers come in
+    counts = np.empty(order.size, dtype=np.int64)
+    counts[order] = cut(lambda: (scores[int(at)] for at in order), round(float(request.total)), floors[order])
+    return counts
 
 
 def cut(chunks: Callable[[], Iterator[np.ndarray]], total: int, floors: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def apply(
     if nothing_to_time(**limits):
         return
     opened = inputs.open_model(target, like=like, allow_code=allow_code)
-    rewritten, small = applied(made, opened, mode="cut" if mode == "cut" else "mask")
+    rewritten, small = applied(made, opened, mode=mode)
     inputs.save_model(opened, small, (*opened.plans, rewritten), place)
     _tell(rewritten, opened, small, mode, place, as_json)
 

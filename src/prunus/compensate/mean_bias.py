@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from prunus.compensate.reader import Reader, as_matrix, removed_units
+from prunus.compensate.reader import Reader, as_matrix, finite, removed_units
 from prunus.core.edits import AddBias, Edit
 from prunus.core.errors import BadInput
 from prunus.core.registry import compensator
@@ -35,6 +35,6 @@ def mean_bias(reader: Reader, dropped: np.ndarray) -> tuple[Edit, ...]:
         raise BadInput(f"{reader.parameter} has no input mean: collect the signal input_mean")
     columns = removed.repeat_interleave(reader.weight.shape[1])
     weight = as_matrix(reader)[:, columns].double()
-    bias = weight @ reader.input_mean.reshape(-1)[columns].double()
+    bias = weight @ finite(reader, "input_mean", reader.input_mean).reshape(-1)[columns].double()
     kind = torch.float64 if reader.weight.dtype == torch.float64 else torch.float32
     return (AddBias(reader.module, bias.to(kind).cpu().numpy()),)

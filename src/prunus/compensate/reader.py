@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunus.core.errors import BadInput
+from prunus.core.errors import BadInput, NonFinite
 
 
 class Reader(Protocol):
@@ -108,4 +108,11 @@ def need_hessian(reader: Reader) -> Tensor:
         raise BadInput(f"{reader.parameter} has no hessian: collect the signal hessian, or compensate with mean_bias")
     if tuple(reader.hessian.shape) != (width, width):
         raise BadInput(f"{reader.parameter} reads {width} columns but its hessian is {tuple(reader.hessian.shape)}")
-    return reader.hessian
+    return finite(reader, "hessian", reader.hessian)
+
+
+def finite(reader: Reader, name: str, statistic: Tensor) -> Tensor:
+    """The statistic itself, or NonFinite that names the matrix."""
+    if not bool(torch.isfinite(statistic).all()):
+        raise NonFinite(f"the {name} of {reader.parameter} holds NaN or infinity: look at its calibration activations")
+    return statistic

@@ -124,6 +124,10 @@ class Rng:
         """An independent stream for a part of the work."""
         return Rng(self.seed, f"{self.purpose}/{purpose}")
 
+    def integer(self) -> int:
+        """A seed in 0..2^31 - 1 for a library that wants one."""
+        return _key(self.seed, self.purpose)[0] & (2**31 - 1)
+
     def torch(self) -> torch.Generator:
         """A torch generator of this seed and purpose."""
         return torch_rng(self.seed, self.purpose)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from prunus.core import registry
+from prunus.core.arms import arms
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.results import Results
+from prunus.flow.calls import asks_for
 from prunus.flow.controls import random_like
+from prunus.flow.signals import module_signals
 from prunus.measure.gate import check
+from prunus.measure.measured import Measured
+from prunus.measure.stats import over_rows, verdict
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals
 
@@ -37,19 +44,23 @@ def compare(
 ) -> Results:
     """Measure the dense model, the pruned one, and `controls` random models with the plan's own counts.
 
+    With `recover`, the pruned model is recovered once for every control's seed, so that both arms have the same seeds and pair over
+    them. Without any recovery there is one pruned model and nothing to pair but rows: where accuracy is measured, its note says
+    better, below random or tie, by the paired interval over rows against the mean of the controls.
+
     Args:
         dense: before the plan.
         plan: what was removed.
         data: rows of role test or val.
-        recovered: the pruned model after recovery; without it the plan is applied as it is.
-        recover: `(model, seed) -> model`, run on every control, so that they get what the method got. A plan that was
-            recovered without it is compared with controls that were not, which the table says.
+        recovered: the pruned model after recovery. With `recover` too, it stands for that function's run with seed 0.
+        recover: `(model, seed) -> model`, run on the pruned model and on every control, so that they get what the method got. A
+            model that was `recovered` without it stands beside controls that were not, and their notes say so.
         controls: how many random models; 0 prints "no control was run".
         metrics: measures.
         signals, calibration: for controls of compensated plans: the signals the plan was made with, or rows to measure them on.
         step: adapter of a batch.
         example: what the model is called with, where the plan does not say.
-        require: a gate, as `accuracy >= dense - 0.5`.
+        require: a gate, as `accuracy >= dense - 0.5`; holds for the mean over seeds.
         **settings: of the measures (batch, window, tokens, ...).
 
     Raises:
@@ -58,30 +69,86 @@ def compare(
     if controls < 0:
         raise BadInput(f"controls counts random models: 0 or more, not {controls}")
     prunable = ModelPrunable(dense, example, step)
-    pruned = recovered if recovered is not None else plan.apply(dense)
-    facts = {"method": str(plan.provenance.get("method", "")), "budget": plan.asked.short()}
-
-    def measured(model: nn.Module, what: str, **more: Any) -> Results:
-        return measure(model, data, metrics, dense=dense, step=step, **settings).rows(what, **more)
-
-    results = measured(dense, "dense") + measured(pruned, facts["method"] or "pruned", **facts)
     if signals is None and controls and calibration is not None:
         signals = _signals_of(plan, prunable, calibration, step)
-    for seed in range(controls):
-        control = random_like(plan, seed, prunable=prunable, signals=signals)
-        model = control.apply(dense)
-        if recover is not None:
-            model = recover(model, seed)
-        more = {"method": f"{plan.unit}/random", "budget": plan.asked.short(), "seed": seed, "control": True}
-        results += measured(model, "random, same counts", **more)
+
+    def measured(model: nn.Module) -> Measured:
+        return measure(model, data, metrics, dense=dense, step=step, **settings)
+
+    def control(seed: int) -> nn.Module:
+        model = random_like(plan, seed, prunable=prunable, signals=signals).apply(dense)
+        return model if recover is None else recover(model, seed)
+
+    results = measured(dense).rows("dense")
+    pruned = {seed: measured(model) for seed, model in _pruned(dense, plan, recovered, recover, controls)}
+    random = {seed: measured(control(seed)) for seed in range(controls)}
+    told, said = _notes(pruned, random, recovered=recovered is not None, paired=recover is not None)
+    method, budget = str(plan.provenance.get("method", "")), plan.asked.short()
+    for seed, found in pruned.items():
+        results += _noted(found.rows(method or "pruned", method=method, budget=budget, seed=seed), told)
+    for seed, found in random.items():
+        name = f"{plan.unit}/random"
+        results += _noted(found.rows("random, same counts", method=name, budget=budget, seed=seed, control=True), said)
     if require is not None:
         _gate(require, results)
     return results
 
 
+def _pruned(
+    dense: nn.Module, plan: Plan, recovered: nn.Module | None, recover: Recover | None, controls: int
+) -> Iterator[tuple[int | None, nn.Module]]:
+    """(seed of its recovery, model): one for every control's seed, or a single one without a seed where nothing recovers."""
+    if recover is None:
+        yield None, recovered if recovered is not None else plan.apply(dense)
+        return
+    for seed in range(max(controls, 1)):
+        given = recovered if seed == 0 else None
+        yield seed, given if given is not None else recover(plan.apply(dense), seed)
+
+
+def _notes(
+    pruned: Mapping[int | None, Measured], random: Mapping[int, Measured], *, recovered: bool, paired: bool
+) -> tuple[str, str]:
+    """What is to be said where nothing pairs over seeds: in the row of the pruned model, and in those of its controls."""
+    if paired or not random:
+        return "", ""
+    if recovered:
+        return "", "controls were not recovered as the pruned model was: pass recover="
+    (found,) = pruned.values()
+    return against_random(found, list(random.values())), ""
+
+
+def against_random(pruned: Measured, random: Sequence[Measured]) -> str:
+    """A sentence with the word (better, below random, tie) for one model against the mean of random ones, paired over rows.
+
+    Returns:
+        "" where accuracy was not measured.
+    """
+    mine = pruned.predictions
+    theirs = [found.predictions for found in random if found.predictions is not None]
+    if mine is None or not theirs:
+        return ""
+    gap = over_rows(mine.correct, np.mean([mine.same_rows(other).correct for other in theirs], axis=0))
+    word = verdict(gap, better="higher")
+    word = "below random" if word == "worse" else word
+    interval = "" if gap.interval is None else f" [{100 * gap.interval[0]:+.1f} to {100 * gap.interval[1]:+.1f}]"
+    gained = f"{100 * gap.mean:+.1f}{interval} points against the mean of {len(theirs)} random controls"
+    return f"accuracy {word}: {gained}, paired over {gap.pairs} rows"
+
+
+def _noted(results: Results, note: str) -> Results:
+    """The same with one more note, at accuracy where that was measured, else at the first metric."""
+    if not note:
+        return results
+    rows = list(results)
+    place = next((at for at, row in enumerate(rows) if row.metric == "accuracy"), 0)
+    rows[place] = replace(rows[place], note="; ".join(filter(None, (note, rows[place].note))))
+    return Results(tuple(rows), results.environment)
+
+
 def measure(
     model: nn.Module, data: Any, metrics: Sequence[str], *, dense: nn.Module | None = None, **settings: Any
-) -> Any:
+) -> Measured:
     """Several measures as one Measured.
 
     Args:
@@ -90,32 +157,32 @@ def measure(
         metrics: names of measures: accuracy, perplexity, params, macs, latency, size.
         dense: for measures that compare with it.
         **settings: each goes to the measures that have it.
-    """
-    from prunus.flow.calls import asks_for
-    from prunus.measure.measured import Measured
 
-    values: dict[str, Any] = {}
-    facts: dict[str, Any] = {}
+    Raises:
+        UnknownName: no such measure.
+    """
+    every = Measured({})
     for name in metrics:
         function = registry.find(name, kind="measure").load()
         given = {key: value for key, value in settings.items() if asks_for(function, key)}
         if dense is not None and model is not dense and asks_for(function, "dense"):
             given["dense"] = dense
-        found = function(model, data, **given)
-        values.update(found)
-        facts |= found.facts
-    return Measured(values, **facts)
+        found: Measured = function(model, data, **given)
+        every.update(found)
+        every.facts |= found.facts
+        every.predictions = found.predictions or every.predictions
+    return every
 
 
 def _signals_of(plan: Plan, prunable: ModelPrunable, data: Any, step: Any) -> ModuleSignals | None:
-    from prunus.flow.signals import module_signals
-
     methods = [registry.find(name, kind="compensator") for name in plan.provenance.get("compensate") or []]
     needs = {need for method in methods for need in method.needs}
     return module_signals(prunable, needs, data=data, step=step, what="the controls' compensation") if needs else None
 
 
 def _gate(require: str, results: Results) -> None:
-    dense = {row.metric: row.value for row in results.where(what="dense")}
-    pruned = {row.metric: row.value for row in results if row.what != "dense" and not row.control}
+    dense, pruned = (
+        {metric: number.value for arm in arms(results) if arm.role == role for metric, number in arm.numbers.items()}
+        for role in ("dense", "pruned")
+    )
     check(require, pruned, dense)

@@ -33,7 +33,9 @@ def accuracy(
     """
     predictions = predict(model, data, step=step, batch=batch, device=device)
     names = getattr(data, "classes", None)
-    return Measured(_metrics(predictions, per_class, names), **role_facts(data, len(predictions.ids)))
+    measured = Measured(_metrics(predictions, per_class, names), **role_facts(data, len(predictions.ids)))
+    measured.predictions = predictions
+    return measured
 
 
 def _metrics(found: Predictions, per_class: bool, names: Any) -> dict[str, tuple[float, tuple[float, float] | None]]:

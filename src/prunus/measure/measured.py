@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunus.core.results import Results, Row
+
+if TYPE_CHECKING:
+    from prunus.measure.predict import Predictions
 
 Interval = tuple[float, float] | None
 
@@ -14,12 +17,14 @@ class Measured(dict[str, tuple[float, Interval]]):
     """Metric -> (value, 95 % interval or None).
 
     Attributes:
+        predictions: row by row, where accuracy was measured, for pairing with another model's.
         facts: what the numbers depend on: role of the data and rows read, window, dtype, hashes, thread count, ...
     """
 
     def __init__(self, values: Mapping[str, tuple[float, Interval]], **facts: Any) -> None:
         super().__init__(values)
         self.facts: dict[str, Any] = facts
+        self.predictions: Predictions | None = None
 
     def rows(
         self,

@@ -3,9 +3,9 @@
 Removes: weights (any unit, when values are `[n]`).
 Needs: a score.
 Cost: one partition of the group; no sort, no copy in another precision.
-Departures: exact count, ties broken so that the lower flat index goes first. The released code of Wanda prunes
- everything at or below the value at index int(numel * sparsity): one weight more than asked, and a matrix of equal
- values is wiped out; parity="official".
+Departures: exact count, ties broken so that the lower flat index goes first; of units with ids the lower id stays. The
+ released code of Wanda prunes everything at or below the value at index int(numel * sparsity): one weight more than
+ asked, and a matrix of equal values is wiped out; parity="official".
 """
 
 from __future__ import annotations
@@ -61,4 +61,6 @@ def per_group(score: GroupScore, count: int, *, parity: Literal["paper", "offici
     if parity == "official":
         place = min(values.size - count, values.size - 1)
         return np.flatnonzero(values.reshape(-1) > np.partition(values.reshape(-1), place)[place])
+    if np.asarray(score.values).ndim == 1 and np.asarray(score.ids).size == values.size:
+        return np.sort(score.keep_order()[:count])  # units with ids: ties must not depend on the order they come in
     return np.flatnonzero(keep_largest(values.reshape(1, -1), count))

@@ -1,0 +1,130 @@
+"""Exact greedy choices from float32 products: a float32 pass bounds every unit, float64 decides between those in doubt.
+
+A matrix-vector product in float32 reads half the memory, but its last bits depend on threads and blocks. Here it only
+narrows the choice: with its rigorous error bound, the units that may be best are computed again in float64, each from
+its own row alone. Equal rows so get equal values, and of equal values the lowest index wins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+ROUNDING = 2.0**-24
+CHUNK = 4096
+"""Rows taken to float64 at a time."""
+USABLE = 2.0**40
+"""Rows whose largest entry lies outside 1 / USABLE .. USABLE are scaled by a power of two, so squares stay in float32."""
+
+
+def power_of_two(x: NDArray[np.floating]) -> float:
+    """1, or the power of two that brings the largest entry of `x` near 1 when it is extreme; scaling by it is exact."""
+    largest = float(np.abs(x).max(initial=0.0))
+    if largest == 0 or 1 / USABLE < largest < USABLE:
+        return 1.0
+    return 2.0 ** -int(np.frexp(largest)[1])
+
+
+def squared_norms(x: NDArray[np.floating]) -> Floats:
+    """float64 `[n]`, each from its own row."""
+    found = np.empty(x.shape[0])
+    for low in range(0, x.shape[0], CHUNK):
+        rows = x[low : low + CHUNK].astype(np.float64)
+        found[low : low + CHUNK] = (rows * rows).sum(1)
+    return found
+
+
+class Linear:
+    """The unit with the largest `base_i + x_i . direction`, one direction after the other.
+
+    Args:
+        x: `[n, d]`, finite, float32 or float64. Kept, and copied in float32 unless it is float32.
+    """
+
+    def __init__(self, x: NDArray[np.floating]) -> None:
+        self.x = x
+        self.single = np.ascontiguousarray(x, dtype=np.float32)
+        self.norms = np.sqrt(squared_norms(x))
+        self.gamma = 1.01 * (x.shape[1] + 4) * ROUNDING
+
+    def largest(self, base: Floats, direction: Floats, left: NDArray[np.bool_]) -> int:
+        """Index of the largest among those `left`; of equals the lowest.
+
+        Args:
+            base: `[n]`.
+            direction: `[d]`.
+            left: bool `[n]`, at least one true.
+        """
+        size = float(np.sqrt((direction * direction).sum()))
+        unit = (direction / (size or 1.0)).astype(np.float32)
+        about = np.where(left, base + size * (self.single @ unit), -np.inf)
+        doubt = self.gamma * size * self.norms
+        near = np.flatnonzero(about + doubt >= (about - doubt).max())
+        exact = np.concatenate([
+            base[part] + (self.x[part].astype(np.float64) * direction).sum(1)
+            for part in np.split(near, range(CHUNK, near.size, CHUNK))
+        ])  # fmt: skip
+        return int(near[exact.argmax()])
+
+
+class Farthest:
+    """The unit farthest from all centres so far; squared Euclidean distances, state O(n).
+
+    Every unit has a lower and an upper bound of its distance to the nearest centre, kept up to date by one float32
+    product for each new centre. The exact distance, from differences in float64, is computed for the few units whose
+    bounds reach the top, and only to the centres that are new since it was computed last.
+
+    Args:
+        x: `[n, d]`, finite.
+    """
+
+    def __init__(self, x: NDArray[np.floating]) -> None:
+        n, d = x.shape
+        mean = x.mean(0, dtype=np.float64)
+        self.x, self.centres = x, np.zeros(0, dtype=np.int64)
+        self.single = (x - mean).astype(np.float32)  # distances do not move with the origin; rounding is least here
+        self.squares = squared_norms(self.single)
+        self.norms = np.sqrt(self.squares)
+        self.gamma = 1.01 * (d + 8) * ROUNDING
+        self.shift = 2.0**-50 * float(np.abs(x).max(initial=0.0)) * d**0.5  # rounding of x - mean itself
+        self.low, self.high = np.full(n, np.inf), np.full(n, np.inf)
+        self.exact, self.done = np.full(n, np.inf), np.zeros(n, dtype=np.int64)
+
+    def add(self, centre: int) -> None:
+        """Make one unit a centre."""
+        self.centres = np.append(self.centres, centre)
+        about = self.squares - 2 * (self.single @ self.single[centre]) + self.squares[centre]
+        reach = self.norms + self.norms[centre] + self.shift
+        doubt = self.gamma * reach**2 + 4 * self.shift * reach
+        np.minimum(self.low, np.maximum(about - doubt, 0), out=self.low)
+        np.minimum(self.high, about + doubt, out=self.high)
+
+    def farthest(self, left: NDArray[np.bool_]) -> int:
+        """Index of the farthest among those `left`; of equals the lowest."""
+        near = np.flatnonzero(left & (self.high >= self.low[left].max()))
+        return int(near[self.distances(near).argmax()])
+
+    def distances(self, units: Indices) -> Floats:
+        """Exact squared distance of these units to the nearest centre, float64 `[k]`."""
+        for done in np.unique(self.done[units]).tolist():
+            group, centres = units[self.done[units] == done], self.centres[done:]
+            for low in range(0, group.size if centres.size else 0, CHUNK):
+                self._catch_up(group[low : low + CHUNK], centres)
+        self.done[units] = self.centres.size
+        self.low[units] = self.high[units] = self.exact[units]
+        return self.exact[units]
+
+    def _catch_up(self, units: Indices, centres: Indices) -> None:
+        """Take new centres into the exact distances; those that float32 shows to be farther than another are left out."""
+        products = self.single[units] @ self.single[centres].T
+        about = self.squares[units, None] - 2 * products + self.squares[centres]
+        reach = self.norms[units, None] + self.norms[centres] + self.shift
+        doubt = self.gamma * reach**2 + 4 * self.shift * reach
+        rows, columns = np.nonzero(about - doubt <= self.high[units, None])
+        for low in range(0, rows.size, CHUNK):
+            at, to = units[rows[low : low + CHUNK]], centres[columns[low : low + CHUNK]]
+            away = self.x[at].astype(np.float64) - self.x[to]
+            np.minimum.at(self.exact, at, (away * away).sum(1))
