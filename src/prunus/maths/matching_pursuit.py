@@ -41,7 +41,7 @@ def matching_pursuit(gradients: Gradients, target: Floats, count: int, ridge: fl
         projected[t] = (along_target[unit] - factor[t, :t] @ projected[:t]) / factor[t, t]
         picked, left[unit] = np.append(picked, unit), False
         low = factor[: t + 1, : t + 1]
-        fit = solve_triangular(low, projected[: t + 1], lower=True, trans="T", check_finite=False)
+        fit = solve_triangular(low, projected[: t + 1], lower=True, trans=1, check_finite=False)
         residual = target - gradients.sum(picked, fit)
         norms[t] = np.linalg.norm(residual)
     return picked, norms
