@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,7 +48,7 @@ def apply(
         else new_place(out, overwrite=overwrite, what="--out DIR, or --out FILE.parquet for rows")
     )
     made = load_plan(plan)
-    limits = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
+    limits: dict[str, Any] = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
     if made.unit == "rows":
         if inputs.is_model(target):
             raise BadInput(f"{plan} is a plan over rows, {target} is a model: name the rows it was made for")
@@ -59,7 +59,7 @@ def apply(
     if nothing_to_time(**limits):
         return
     opened = inputs.open_model(target, like=like, allow_code=allow_code)
-    rewritten, small = applied(made, opened, mode=cast("Literal['cut', 'mask']", mode))
+    rewritten, small = applied(made, opened, mode=mode)
     inputs.save_model(opened, small, (*opened.plans, rewritten), place)
     _tell(rewritten, opened, small, mode, place, as_json)
 

@@ -97,7 +97,8 @@ def _published_size(name: str) -> int:
     from torchvision import models
 
     try:
-        preset: Any = models.get_model_weights(name).DEFAULT.transforms()
+        published: Any = models.get_model_weights(name)
+        preset: Any = published.DEFAULT.transforms()
     except (ValueError, AttributeError):
         return IMAGENET
     for field in ("crop_size", "resize_size"):

@@ -199,7 +199,7 @@ def _windows(base: str, given: dict[str, str], role: str, model: Model | None) -
     tokenizer = given.get("tokenizer") or (model.made["source"] if model is not None else "")
     if not tokenizer:
         raise BadInput(f"{base}: name the tokenizer too: '{base}?window=128&tokenizer=SPEC' ('bytes' needs no file)")
-    numbers = {name: _whole(name, given[name]) for name in ("limit", "skip", "stride") if name in given}
+    numbers: dict[str, Any] = {name: _whole(name, given[name]) for name in ("limit", "skip", "stride") if name in given}
     length = _whole("window", given.get("window", str(WINDOW)))
     return open_text(base, open_tokenizer(tokenizer), length=length, role=given.get("role", role), **numbers)
 

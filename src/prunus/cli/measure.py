@@ -113,7 +113,7 @@ class Measuring:
         if "length" in record:
             self.settings.setdefault("window", int(record["length"]))
 
-    def results(self, model: inputs.Model, what: str, dense: inputs.Model | None, **made: str) -> Results:
+    def results(self, model: inputs.Model, what: str, dense: inputs.Model | None, **made: Any) -> Results:
         """Every metric of one model, as rows of Results."""
         from prunus.flow.compare import measure as measured
 

@@ -169,7 +169,12 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
     _refuse_unfit(settings, ("select", "allocate", "within"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     options = assign(pairs, selector, also=pick["flags"])[0]
-    own = {"select": selector.id, "allocate": settings.get("allocate"), "seed": pick["seed"], "options": options}
+    own: Settings = {
+        "select": selector.id,
+        "allocate": settings.get("allocate"),
+        "seed": pick["seed"],
+        "options": options,
+    }
     return plan_rows(score, budget, data=data, **own)
 
 

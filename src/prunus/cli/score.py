@@ -103,6 +103,7 @@ def rows_score(
 ) -> Score | None:
     """The score of rows, by whichever door is open; None after a dry run."""
     from prunus.flow.rows import score_rows
+    from prunus.flow.signals import GIVEN
 
     if method.unit != "rows":
         raise BadInput(f"{method.id} scores {method.unit} of a model, and {spec} holds rows: name a model first")
@@ -120,6 +121,8 @@ def rows_score(
             return None
     elif nothing_to_time(**limits):
         return None
+    elif not found and (need := sorted(set(method.needs) - GIVEN)):
+        raise BadInput(f"{method.id} needs {', '.join(need)}: give --signals FOLDER, --from TABLE or --model SPEC")
     try:
         return score_rows(data, method.id, signals=found or None, seed=pick["seed"], options=options)
     except IdMismatch as error:

@@ -67,7 +67,7 @@ def signals(
     inputs.require_fit(opened, rows)
     names = [name.strip() for name in need.split(",") if name.strip()]
     trained = _trained(names, epochs)
-    settings = {"batch": batch, "device": device}
+    settings: dict[str, Any] = {"batch": batch, "device": device}
 
     def job(part: Dataset, to: Path | None = None, length: int = 1) -> tuple[Signals | None, ModuleSignals | None]:
         if trained:

@@ -182,7 +182,7 @@ class RowSweep:
         net = self._train(self.rows if plan is None else self.rows.apply(plan), seed, {"steps": steps})
         return {role: accuracy_of(net, data) for role, data in judged.items()}
 
-    def _train(self, rows: Dataset, seed: int, length: dict[str, int]) -> nn.Module:
+    def _train(self, rows: Dataset, seed: int, length: dict[str, Any]) -> nn.Module:
         """The model with new weights (or those it was given), trained."""
         from prunus.train.loop import fit
 

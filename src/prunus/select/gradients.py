@@ -53,7 +53,8 @@ def row_gradients(score: GroupScore) -> RowGradients:
         return RowGradients(Gradients(whole), ids, order)
     embedding, probs = (checked_rows(name, field_of(score, name)[order], ids) for name in ("embedding", "probs"))
     field_of(score, "labels")
-    labels, classes = labels_of(score)[order].astype(np.float64), probs.shape[1]
+    labels, classes = labels_of(score)[order], probs.shape[1]
+    labels = labels.astype(np.float64)
     wrong = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
     if wrong.any():
         raise BadInput(f"labels of ids {ids[wrong][:5].tolist()} are not classes 0..{classes - 1} of probs")

@@ -109,7 +109,8 @@ def _npz(dataset: Dataset | None, ids: np.ndarray) -> bytes:
     columns = {name: kept.backing.column(name) for name in kept.backing.names() if name != ID}
     sink = io.BytesIO()
     arrays: dict[str, Any] = {name: array for name, array in columns.items() if array is not None}
-    np.savez(sink, **arrays, **{ID: kept.ids})
+    arrays[ID] = kept.ids
+    np.savez(sink, **arrays)
     return sink.getvalue()
 
 
