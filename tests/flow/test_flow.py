@@ -42,7 +42,7 @@ EXAMPLE = torch.zeros(1, 1, 8, 8)
 
 
 def test_rows(digits, cnn, tmp_path):
-    fit, test = digits
+    fit, _test = digits
     score = px.score(fit, "el2n", model=cnn)
     plan = px.plan(score, "40% rows", select="ccs", data=fit)
     fewer = plan.apply(fit)
