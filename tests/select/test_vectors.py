@@ -93,6 +93,8 @@ def test_a_smaller_count_keeps_a_prefix_and_start_is_kept(select):
         select(score, 3, start=start)
     with pytest.raises(BadInput, match="7"):
         select(score, 3, start=(7,))
+    with pytest.raises(BadInput, match="different units"):
+        select(score, 3, start=start[:1] * 2)
 
 
 @every

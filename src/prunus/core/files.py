@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from prunus.core.errors import BadInput, CorruptFile, ResourceError
+from prunus.core.errors import BadInput, CorruptFile, ResourceError, SchemaTooNew
 from prunus.core.tensor_file import Header, make_header, read_header
 
 if TYPE_CHECKING:
@@ -178,6 +178,25 @@ def read_json(path: str | Path) -> Any:
         raise BadInput(f"there is no file {path}") from error
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} is not valid JSON: {error}") from error
+
+
+def read_head(path: str | Path, schema: int) -> dict[str, Any]:
+    """The JSON table at the head of a saved object.
+
+    Args:
+        path: the file.
+        schema: the newest version this prunus reads.
+
+    Raises:
+        CorruptFile: not a table with a whole number as its schema.
+        SchemaTooNew: written by a later prunus.
+    """
+    head = read_json(path)
+    if not isinstance(head, dict) or not isinstance(head.get("schema"), int):
+        raise CorruptFile(f"{path} is not what prunus writes: it needs a table with a schema number")
+    if head["schema"] > schema:
+        raise SchemaTooNew(path, head["schema"], schema)
+    return head
 
 
 def dump_line(value: Any) -> bytes:

@@ -16,7 +16,7 @@ from prunus.core import edits as edits_
 from prunus.core import files
 from prunus.core.budget import Budget
 from prunus.core.edits import Edit
-from prunus.core.errors import BadInput, CorruptFile, SchemaTooNew, UnknownName
+from prunus.core.errors import BadInput, CorruptFile, UnknownName
 from prunus.core.prunable import as_prunable
 
 if TYPE_CHECKING:
@@ -295,13 +295,11 @@ class Plan:
         """
         folder = Path(folder)
         folder = folder.parent if folder.name == "plan.json" else folder
-        head = files.read_json(folder / "plan.json")
-        if head.get("schema", 0) > SCHEMA:
-            raise SchemaTooNew(folder / "plan.json", head["schema"], SCHEMA)
+        head = files.read_head(folder / "plan.json", SCHEMA)
         arrays = files.read_arrays(folder / "plan.safetensors")
         try:
             return _from_files(head, arrays)
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise CorruptFile(f"{folder} does not hold a whole plan: {error!r}") from error
 
 

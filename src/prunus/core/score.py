@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prunus.core import files
-from prunus.core.errors import BadInput, CorruptFile, IdMismatch, NonFinite, SchemaTooNew, UnknownName
+from prunus.core.errors import BadInput, CorruptFile, IdMismatch, NonFinite, UnknownName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,16 +163,14 @@ class Score:
     def load(cls, folder: str | Path) -> Score:
         """Read what `save` wrote."""
         folder = Path(folder)
-        head = files.read_json(folder / "score.json")
-        if head.get("schema", 0) > SCHEMA:
-            raise SchemaTooNew(folder / "score.json", head["schema"], SCHEMA)
+        head = files.read_head(folder / "score.json", SCHEMA)
         arrays = files.read_arrays(folder / "score.safetensors")
         try:
             values = {name: arrays[f"values/{i}"] for i, name in enumerate(head["groups"])}
             ids = {name: arrays[f"ids/{i}"] for i, name in enumerate(head["groups"])} if head["ids"] else None
             return cls(head["unit"], values, head["sense"], ids, head["fingerprint"], head["provenance"])
-        except KeyError as error:
-            raise CorruptFile(f"{folder} lacks {error}: the score was not written whole") from error
+        except (KeyError, TypeError) as error:
+            raise CorruptFile(f"{folder} does not hold a whole score: {error!r}") from error
 
 
 def check_finite(name: str, values: np.ndarray, ids: np.ndarray) -> None:

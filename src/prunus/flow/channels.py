@@ -109,6 +109,7 @@ def plan_channels(
         BudgetUnreachable: the frozen part and the floors cost more than the budget.
     """
     asked = Budget.parse(budget)
+    prunable.require("score", "" if score is None else score.fingerprint)
     found = registry.find(method, unit="channels", kind="criterion")
     compensators = _compensators(compensate, found)
     if signals is None:

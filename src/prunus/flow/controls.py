@@ -12,6 +12,7 @@ from prunus.core.errors import BadInput
 from prunus.core.plan import Kept, Plan
 from prunus.core.rng import Rng
 from prunus.flow.channels import compensated
+from prunus.flow.layers import bypasses
 from prunus.prunables import stream
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals
@@ -44,6 +45,8 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
         prunable.graph_for(plan)
         methods = [registry.find(name, kind="compensator") for name in names]
         control = replace(control, edits=compensated(prunable, groups, methods, signals))
+    if plan.unit == "layers" and isinstance(prunable, ModelPrunable):
+        control = replace(control, edits=bypasses(prunable, groups))
     return control
 
 

@@ -77,6 +77,7 @@ def plan_layers(
     Raises:
         BudgetUnreachable: more blocks are protected than may stay.
     """
+    prunable.require("score", "" if score is None else score.fingerprint)
     if signals is None and score is None:
         signals = module_signals(prunable, set(found.needs), data=data, step=step, what=found.id)
     if score is None:
@@ -91,14 +92,24 @@ def plan_layers(
     rank = np.lexsort((np.arange(order.size), -order, banned))
     kept = must | set([int(at) for at in rank if int(at) not in must][: count - len(must)])
     groups: dict[str, Kept] = {}
-    edits: list[Bypass] = []
     for chain in prunable.chains:
         ids = [i for at, (path, i, _, _) in enumerate(blocks) if path == chain.path and at in kept]
         groups[chain.path] = Kept.of_ids(np.asarray(ids, dtype=np.int64), len(chain.children))
-        edits += [Bypass(name) for i, name in enumerate(chain.children) if i not in ids]
     made = {**score.provenance, "example": prunable.describe()}
     total, dense = {"layers": float(count)}, {"layers": float(len(blocks))}
-    return Plan("layers", groups, budget, total, dense, tuple(edits), {}, (), made, prunable.fingerprint())
+    return Plan(
+        "layers", groups, budget, total, dense, bypasses(prunable, groups), {}, (), made, prunable.fingerprint()
+    )
+
+
+def bypasses(prunable: ModelPrunable, groups: Mapping[str, Kept]) -> tuple[Bypass, ...]:
+    """The blocks that go, by name."""
+    return tuple(
+        Bypass(chain.children[i])
+        for chain in prunable.chains
+        if chain.path in groups
+        for i in groups[chain.path].dropped().tolist()
+    )
 
 
 def _protected(blocks: list[tuple[str, int, str, bool]], budget: Budget, found: Method) -> set[int]:

@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from prunus.core.budget import Budget
-from prunus.core.errors import UnknownName
+from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.flow.channels import plan_channels
@@ -25,6 +27,8 @@ def model_of(target: Any, settings: Settings) -> ModelPrunable:
     example = settings.pop("example", None)
     if isinstance(target, ModelPrunable):
         return target
+    if not isinstance(target, nn.Module):
+        raise BadInput(f"channels, weights and layers are taken from a torch model, not from a {type(target).__name__}")
     if example is None and settings.get("data") is not None:
         example = example_of(settings["data"], target)
     return ModelPrunable(target, example, step=settings.get("step"))

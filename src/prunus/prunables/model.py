@@ -102,6 +102,11 @@ class ModelPrunable:
         cost = {"params": float(_params(small)), "layers": float(sum(kept.count for kept in plan.groups.values()))}
         return cost if self.example is None else cost | {"macs": ModelPrunable(small, self.example).count()["macs"]}
 
+    def require(self, what: str, made_for: str) -> None:
+        """Raise FingerprintMismatch, naming both, where a score or plan was made for another model."""
+        if made_for and made_for != (own := self.fingerprint()):
+            raise FingerprintMismatch(what, made_for, f"{type(self.model).__name__} {own}")
+
     def fingerprint(self) -> str:
         """Architecture and state."""
         return fingerprint_model(self.model)
@@ -111,8 +116,7 @@ class ModelPrunable:
 
         Raises `FingerprintMismatch` if the plan was made for another model.
         """
-        if plan.fingerprint and plan.fingerprint != self.fingerprint():
-            raise FingerprintMismatch("plan", plan.fingerprint, f"{type(self.model).__name__} {self.fingerprint()}")
+        self.require("plan", plan.fingerprint)
         if plan.unit == "weights":
             return self._apply_weights(plan, inplace)
         if plan.unit == "layers":

@@ -257,6 +257,9 @@ def _check_finite(name: str, tensor: Tensor, ids: Ids) -> None:
 def _check_classes(tensors: Mapping[str, Tensor], ids: Ids) -> None:
     """Integer labels must be classes of probs or logits, and probs probabilities."""
     probs = tensors.get("probs")
+    for name in ("probs", "logits"):
+        if name in tensors and tensors[name].dim() < 2:
+            raise BadInput(f"{name} must be [n, classes], not {list(tensors[name].shape)}")
     if probs is not None and probs.dim() == 2:
         wrong = ((probs < -1e-4).any(1) | ((probs.sum(1) - 1).abs() > 1e-2)).numpy()
         if wrong.any():
