@@ -14,7 +14,7 @@ from contract import fixtures
 from prunus.core import registry
 from prunus.prunables.model import ModelPrunable
 
-SECONDS = float(os.environ.get("PRUNUS_CHECK_SECONDS", "0.3"))
+SECONDS = float(os.environ.get("PRUNUS_CHECK_SECONDS", "5"))
 CALLS = 4
 
 

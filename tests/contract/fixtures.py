@@ -195,8 +195,9 @@ class Features(Signals):
 
 
 def unit_signals(order: np.ndarray) -> Signals:
-    """labels, embedding and features of 64 units."""
+    """labels, probs, embedding and features of 64 units."""
     fields = {"labels": torch.from_numpy(arrays()[2]), "embedding": draw(UNITS, 8), "features": draw(UNITS, 8)}
+    fields["probs"] = draw(UNITS, 4, seed=2).softmax(-1)
     return Signals(arrays()[0][order], **{name: value[order] for name, value in fields.items()})
 
 

@@ -103,7 +103,8 @@ def test_rows_carry_their_place_and_cost(tmp_path: Path) -> None:
     read = Results.read(sorted(tmp_path.glob("tiny-*/metrics/*.jsonl")))
     assert sorted(row.value for row in read.rows) == sorted(r["value"] for r in rows)
     assert loss["method"] == "rows/loss"
-    assert {"signals_cpu_s", "selection_cpu_s", "training_cpu_s"} == loss["cost"].keys()
+    assert {"signals_cpu_s", "selection_cpu_s", "training_cpu_s", "samples"} == loss["cost"].keys()
+    assert loss["cost"]["samples"] == 50 * 12  # passes over 30 % of 40 rows
 
 
 def test_new_version_of_a_stage(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def train(inputs: Mapping[str, Path], params: dict[str, Any], out: Path) -> None
         p = 1 / (1 + np.exp(-(x @ w)))
         w = w - 0.5 * ((p - y)[:, None] * x).mean(0)
     files.write_arrays(out / "model.safetensors", {"w": w})
+    files.write_json(out / "training.json", {"samples": 50 * len(x)})
 
 
 def signals(inputs: Mapping[str, Path], params: dict[str, Any], out: Path) -> None:

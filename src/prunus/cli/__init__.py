@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 budget unreachable, 4 gate failed, 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: default those of the process.
     """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar in a log file is noise
     warnings.showwarning = _warned
     logging.getLogger("prunus").setLevel(logging.WARNING)
     try:

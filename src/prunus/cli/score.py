@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,6 +104,7 @@ def rows_score(
 ) -> Score | None:
     """The score of rows, by whichever door is open; None after a dry run."""
     from prunus.flow.rows import score_rows
+    from prunus.flow.signals import GIVEN
 
     if method.unit != "rows":
         raise BadInput(f"{method.id} scores {method.unit} of a model, and {spec} holds rows: name a model first")
@@ -120,6 +122,8 @@ def rows_score(
             return None
     elif nothing_to_time(**limits):
         return None
+    elif not found and (need := sorted(set(method.needs) - GIVEN)):
+        raise BadInput(f"{method.id} needs {', '.join(need)}: give --signals FOLDER, --from TABLE or --model SPEC")
     try:
         return score_rows(data, method.id, signals=found or None, seed=pick["seed"], options=options)
     except IdMismatch as error:
@@ -177,7 +181,8 @@ def _model(
     )
     if found is None:
         return None
-    return score_channels(found.prunable, method.id, signals=found.signals, seed=pick["seed"], options=options)
+    made = score_channels(found.prunable, method.id, signals=found.signals, seed=pick["seed"], options=options)
+    return replace(made, provenance={**made.provenance, "model": opened.spec.rstrip("/").rpartition("/")[2]})
 
 
 def tell(made: Score, place: Path, *, as_json: bool) -> None:

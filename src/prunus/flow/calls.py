@@ -14,6 +14,11 @@ def asks_for(function: Any, name: str) -> bool:
     return name in inspect.signature(function).parameters
 
 
+def takes_any(function: Any) -> bool:
+    """Whether a function hands keyword arguments that it does not name on to another."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+
+
 def with_rng(function: Any, options: Mapping[str, Any], rng: Rng) -> dict[str, Any]:
     """The options, with `rng` where the method draws."""
     return {**options, "rng": rng} if asks_for(function, "rng") else dict(options)

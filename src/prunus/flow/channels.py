@@ -113,12 +113,14 @@ def plan_channels(
     found = registry.find(method, unit="channels", kind="criterion")
     compensators = _compensators(compensate, found)
     if signals is None:
-        needs = {need for one in (found, *compensators) for need in one.needs}
+        readers = compensators if score is not None else [found, *compensators]
+        needs = {need for one in readers for need in one.needs}
         signals = module_signals(prunable, needs, data=data, step=step, what=found.id)
     if score is None:
         score = score_channels(prunable, method, signals=signals, seed=seed, options=options)
     rule = cast("Normalise", normalise or found.facts.get("normalise", "none"))  # `normalised` refuses other words
-    touched = touchable(prunable, groups or str(found.facts.get("groups", "all")))
+    groups = groups or str(found.facts.get("groups", "all"))
+    touched = touchable(prunable, groups)
     counts = _counts(prunable, score, asked, scope, rule, floor_share, touched)
     kept = {name: _best(score.group(name), count) for name, count in counts.items()}
     edits = compensated(prunable, kept, compensators, signals)
@@ -126,7 +128,7 @@ def plan_channels(
         **score.provenance,
         "example": prunable.describe(),
         "scope": scope,
-        "groups": groups or str(found.facts.get("groups", "all")),
+        "groups": groups,
         "normalise": rule,
         "compensate": [one.id for one in compensators],
     }

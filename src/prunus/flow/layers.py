@@ -80,7 +80,8 @@ def plan_layers(
     prunable.require("score", "" if score is None else score.fingerprint)
     if signals is None and score is None:
         signals = module_signals(prunable, set(found.needs), data=data, step=step, what=found.id)
-    score = score or score_layers(prunable, found.id, signals=signals, seed=seed, options=options)
+    if score is None:
+        score = score_layers(prunable, found.id, signals=signals, seed=seed, options=options)
     blocks = [(c.path, i, name, c.removable[i]) for c in prunable.chains for i, name in enumerate(c.children)]
     must = _protected(blocks, budget, found)
     count = budget.count(len(blocks))

@@ -12,7 +12,7 @@ from prunus.core import registry
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
-from prunus.flow.calls import asks_for
+from prunus.flow.calls import asks_for, takes_any
 from prunus.prunables.model import in_storage
 from prunus.train.kinds import BatchNorm
 
@@ -55,8 +55,7 @@ def recover(
         function = method.load()
         if method.name == "bn_stats" and not has_batch_norm(model):
             continue
-        open_ended = any(kind.kind.name == "VAR_KEYWORD" for kind in _parameters(function).values())
-        own = {name: value for name, value in given.items() if open_ended or asks_for(function, name)}
+        own = {name: value for name, value in given.items() if takes_any(function) or asks_for(function, name)}
         model = function(model, data, **own)
     return model.eval()
 
@@ -73,16 +72,10 @@ def has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, BatchNorm) for module in model.modules())
 
 
-def _parameters(function: Any) -> Any:
-    import inspect
-
-    return inspect.signature(function).parameters
-
-
 def _refuse_unknown(settings: dict[str, Any], methods: list[Method]) -> None:
     functions = [method.load() for method in methods]
-    if any(p.kind.name == "VAR_KEYWORD" for function in functions for p in _parameters(function).values()):
-        return
+    if any(takes_any(function) for function in functions):
+        return  # the training loop refuses what it does not know
     for name in settings:
         if not any(asks_for(function, name) for function in functions):
             raise BadInput(f"none of {', '.join(m.id for m in methods) or 'the recoveries'} has a setting {name!r}")

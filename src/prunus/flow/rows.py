@@ -128,6 +128,7 @@ def plan_rows(
     method, options = _selector(select or default_selector(score)), dict(options or {})
     method.check_options(options)
     group = _whole(score)
+    _check_needs(method, group)
     free, pinned = _free(group, asked)
     count = asked.count(group.ids.size)
     if not pinned.size <= count <= pinned.size + free.size:
@@ -153,6 +154,17 @@ def _selector(name: str) -> Method:
     if method.unit not in ("", "rows"):
         raise BadInput(f"{method.id} selects {method.unit}, not rows: choose top, ccs or another selector of any unit")
     return method
+
+
+def _check_needs(method: Method, group: GroupScore) -> None:
+    """Refuse a selector whose signals did not come with the score, before anything is computed."""
+    if "gradient" in getattr(group.signals, "names", ()):
+        return  # stands in for the signals that gradients are made of
+    if missing := [name for name in method.needs if getattr(group.signals, name, None) is None]:
+        raise BadInput(
+            f"{method.id} needs {', '.join(missing)}, which did not come with the score: record it "
+            f"(prunus signals --need {','.join(missing)}) and give these signals when scoring"
+        )
 
 
 def _told(value: Any) -> Any:

@@ -123,13 +123,8 @@ def plan_weights(
     taps = {group.name: _taps(prunable, group) for group in chosen(prunable, layers)}
     masks = keep_masks(score, budget, within=rule, minimum=minimum, taps=taps, tail=tail)
     kept = {name: Kept.of_mask(mask) for name, mask in masks}
-    total = float(sum(one.size for one in kept.values()))
-    stays = float(sum(one.count for one in kept.values()))
     made = {**score.provenance, "within": f"{budget.nm[0]}:{budget.nm[1]}" if budget.nm else rule}
-    if signals is not None:
-        made["signals"] = dict(signals.provenance)
-    dense, planned = {"weights": total}, {"weights": stays}
-    return Plan("weights", kept, budget, planned, dense, (), {}, (), made, prunable.fingerprint())
+    return _plan(prunable, budget, kept, (), made, signals)
 
 
 def solve_weights(
@@ -180,24 +175,26 @@ def solve_weights(
             )
         kept[group.name] = Kept.of_mask(mask)
         edits.append(SetWeight(group.name, in_storage(prunable.model, group.name, new).numpy()))
-    total, stays = float(sum(one.size for one in kept.values())), float(sum(one.count for one in kept.values()))
-    made = {
-        "method": found.id,
-        "options": options,
-        "layers": layers,
-        "within": ":".join(map(str, pattern or ("group",))),
-    }
+    rule = ":".join(map(str, pattern or ("group",)))
+    made = {"method": found.id, "options": options, "layers": layers, "within": rule}
+    return _plan(prunable, budget, kept, tuple(edits), made, signals)
+
+
+def _plan(
+    prunable: ModelPrunable,
+    budget: Budget,
+    kept: dict[str, Kept],
+    edits: tuple[SetWeight, ...],
+    made: dict[str, Any],
+    signals: ModuleSignals | None,
+) -> Plan:
     if signals is not None:
-        made["signals"] = dict(signals.provenance)
-    dense, planned = {"weights": total}, {"weights": stays}
-    return Plan("weights", kept, budget, planned, dense, tuple(edits), {}, (), made, prunable.fingerprint())
+        made = {**made, "signals": dict(signals.provenance)}
+    dense = {"weights": float(sum(one.size for one in kept.values()))}
+    planned = {"weights": float(sum(one.count for one in kept.values()))}
+    return Plan("weights", kept, budget, planned, dense, edits, {}, (), made, prunable.fingerprint())
 
 
 def _taps(prunable: ModelPrunable, group: Group) -> int:
     weight = prunable.model.get_parameter(group.name)
     return int(np.prod(weight.shape[2:])) if weight.dim() > 2 else 1
-
-
-def masks_of(prunable: ModelPrunable, plan: Plan) -> dict[str, torch.Tensor]:
-    """bool masks in the shapes of the parameters, for `train.Masks`."""
-    return {name: in_storage(prunable.model, name, kept.mask()) for name, kept in plan.groups.items()}

@@ -22,6 +22,7 @@ RAM = 1 << 28
 """Bytes for one block of cosines."""
 ROWS = 1024
 DIGITS = 9
+HALF_STEP = 0.5 * 10.0**-DIGITS
 BISECTIONS = 30
 
 

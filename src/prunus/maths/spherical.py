@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 BLOCK = 4096
 DIGITS = 12
+LEG = 5
+"""Iterations of faiss between two looks at whether anything still moves."""
 FIXED_POINT = 1000
 """Lloyd steps after which a fixed point is given up: float ties could alternate for ever."""
 
@@ -145,7 +147,7 @@ def kmeans(x: NDArray[np.floating], clusters: int, *, iterations: int = 20, seed
     Args:
         x: `[n, d]`, no zero rows.
         clusters: how many; at most n are made.
-        iterations: of faiss, before the last step in float64.
+        iterations: of faiss, before the last step in float64; fewer where centroids stop moving.
         seed: of faiss.
 
     Raises:
@@ -160,9 +162,15 @@ def kmeans(x: NDArray[np.floating], clusters: int, *, iterations: int = 20, seed
     number = min(clusters, x.shape[0])
     # All rows train (faiss would take 256 of each cluster), and few rows are no cause for a message.
     limits = {"min_points_per_centroid": 1, "max_points_per_centroid": x.shape[0]}
-    trained = faiss.Kmeans(x.shape[1], number, niter=iterations, seed=seed, spherical=True, **limits)
-    trained.train(rows)
-    return settle(x, trained.centroids, steps=1)
+    trained = faiss.Kmeans(x.shape[1], number, seed=seed, spherical=True, **limits)
+    centres: Any = None
+    for done in range(0, iterations, LEG):
+        before, trained.cp.niter = centres, min(LEG, iterations - done)
+        trained.train(rows, init_centroids=before)
+        centres = trained.centroids.copy()
+        if before is not None and np.array_equal(before, centres):
+            break
+    return settle(x, centres, steps=1)
 
 
 def _blocks(n: int) -> Iterator[slice]:

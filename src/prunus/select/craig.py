@@ -67,7 +67,7 @@ def craig(
         state = submodular.facility_location(kernel, few, start=found.places(start, few), block=block)
         return found.order[np.array(state.order, dtype=np.int64)]
 
-    return choose(score, count, within, start, one)
+    return choose(score, count, within, start, one, row_gradients)
 
 
 def weights(

@@ -7,9 +7,8 @@ Cost: n k c d multiplications and k³ / 3; memory 8 n (c + d) + 8 k² bytes (per
 Departures: the Cholesky factor of the ridge fit grows by a row for each pick, where the released code solves from
   scratch; its first fit leaves the ridge out, which alters one residual's length and no direction. Rows go on being
   picked when nothing is left to match, so that the budget is met; of equal correlations the lower id wins. `weights`
-  fits non-negative weights to the mean gradient, as released, with the sum of one row's weight set to 1 where one row
-  is kept (parity="official": 1 as it is; by default the ridge fit). The weights matter: without them this is a
-  collection of hard rows.
+  fits non-negative weights to the mean gradient, as released; a single kept row gets the ridge fit too, where the
+  released code sets 1 (parity="official"). The weights matter: without them this is a collection of hard rows.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def grad_match(
         found = row_gradients(piece)
         return found.order[matching_pursuit(found.gradients, found.gradients.mean(), few, lam)[0]]
 
-    return choose(score, count, within, (), one)
+    return choose(score, count, within, (), one, row_gradients)
 
 
 def weights(

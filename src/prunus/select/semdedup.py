@@ -72,7 +72,7 @@ class Duplicates:
         below = np.sort(self.earlier.similarity)
         if not 0 <= count <= below.size:
             raise BadInput(f"can't keep {count} of {below.size} rows")
-        return float(np.nextafter(1 - below[count], 2)) if count < below.size else 0.0
+        return float(1 - below[count] + near.HALF_STEP) if count < below.size else 0.0
 
     def pairs(self, eps: float) -> NDArray[np.int64]:
         """Each row that goes and the kept row that stands for it, int64 `[removed, 2]`.

@@ -100,7 +100,7 @@ def checked_rows(name: str, x: np.ndarray, ids: np.ndarray) -> NDArray[np.floati
     """
     if x.ndim != 2 or x.shape[1] == 0:
         raise BadInput(f"{name} must be one vector for each unit, [n, d], not {list(x.shape)}")
-    x = x if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else x.astype(np.float64)
+    x = x if x.dtype == np.float32 or x.dtype == np.float64 else x.astype(np.float64)
     wrong = ~np.isfinite(x).all(1)
     if wrong.any():
         raise NonFinite(f"{name} is not finite in {int(wrong.sum())} units, such as ids {ids[wrong][:5].tolist()}")
@@ -130,6 +130,7 @@ def choose(
     within: Literal["all", "class"],
     start: Start,
     select: Callable[[GroupScore, int], Positions],
+    check: Callable[[GroupScore], object] | None = None,
 ) -> Positions:
     """Check the request, then select among all units or inside every label.
 
@@ -139,6 +140,7 @@ def choose(
         within: all, or class for the same share of every label.
         start: ids of units that are kept first.
         select: (some units, how many) -> positions among them.
+        check: refuses signals that can't be used, also those of a label that keeps nothing; `vectors` by default.
 
     Returns:
         int64 `[count]` positions, in the order of picking (inside each label).
@@ -149,10 +151,11 @@ def choose(
     """
     check_count(score, count)
     check_finite(score.name, score.values, score.ids)
-    known = set(score.ids.tolist())
+    (check or vectors)(score)
+    known = set(score.ids.tolist()) if start else set[int | str]()
     unknown = [one for one in start if one not in known]
-    if len(set(start)) < len(start) or unknown:
-        raise BadInput(f"start must name different units of the score, not {unknown or list(start)}"[:300])
+    if unknown or len(set(start)) < len(start):
+        raise BadInput(f"start must name different units of the score, not {(unknown or list(start))[:5]}")
 
     def one(piece: GroupScore, few: int) -> Positions:
         return select(piece, few) if few else np.zeros(0, dtype=np.int64)

@@ -1,0 +1,161 @@
+"""Rows from the shell: signals by three doors, scores, plans, files that other programs read, sweeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cli.shell import done, prunus, refused
+
+
+def test_check_tells_what_is_wrong_with_rows(made):
+    assert "no problem found" in done("check", made / "train.npz").out
+    found = done("check", made / "train.npz", "--against", made / "train.npz", "--json").json
+    assert found["rows"] == 240
+    assert len(found["leaks"]) == 240
+
+
+def test_signals_writes_what_was_asked_for(made, here):
+    found = done(
+        "signals", made / "train.npz", "--model", made / "dense", "--need", "probs,hessian", "--out", "s", "--json"
+    )
+    assert found.json["signals"]["probs"] == [240, 10]
+    assert found.json["modules"] == {"hessian": 3}
+    assert done("score", made / "train.npz", "margin", "--signals", "s", "--out", "score").code == 0
+    assert done("score", made / "dense", "obspa", "--signals", "s", "--out", "channels").code == 0
+
+
+def test_signals_of_a_training_need_its_length(made, here):
+    words = ("signals", made / "train.npz", "--model", "prunus:tinycnn", "--need", "el2n_sum,forgetting", "--out", "s")
+    assert "--epochs" in refused(2, *words)
+    found = done(*words, "--epochs", 1, "--json")
+    assert set(found.json["signals"]) >= {"el2n_sum", "forgetting"}
+
+
+def test_score_prints_its_spread_and_its_sense(made, here):
+    found = done("score", made / "train.npz", "el2n", "--signals", made / "sig", "--out", "s", "--json").json
+    assert found["sense"] == "hard"
+    assert found["groups"][0]["units"] == 240
+    assert "large: a hard row" in done("score", made / "train.npz", "el2n", "--signals", made / "sig", "--out", "t").out
+
+
+def test_score_from_a_table_of_predictions(made, here):
+    ids = [f"train.npz:{row}" for row in range(240)]
+    labels = np.load(made / "train.npz")["y"]
+    probs = np.full((240, 10), 0.05)
+    probs[:, 0] = 0.55
+    np.savez("preds.npz", id=np.array(ids), label=labels, probs=probs)
+    found = done("score", made / "train.npz", "el2n", "--from", "preds.npz", "--out", "s", "--json").json
+    assert found["groups"][0]["units"] == 240
+
+
+def test_score_from_a_model_measures_what_the_method_needs(made, here):
+    found = done("score", made / "train.npz", "grand_last_layer", "--model", made / "dense", "--no-bias", "--out", "s")
+    assert "rows/grand_last_layer" in found.out
+
+
+def test_score_says_which_rows_have_no_signals(made, here):
+    line = refused(2, "score", made / "test.npz", "el2n", "--signals", made / "sig", "--out", "s")
+    assert "sig is not about the rows of test.npz" in line
+
+
+def test_plan_echoes_both_sides_and_takes_flags_of_the_selector(made, here):
+    found = done("plan", made / "score", "30%", "rows", "--strata", 10, "--out", "p")  # a budget needs no quotes
+    assert "keeps 30 % of rows, drops 70 %" in found.out
+    assert "keeps 72 of 240 rows, drops 168" in found.out
+    assert done("export", "p").out.split() != done("export", made / "rows").out.split()
+
+
+def test_plan_splits_over_classes_with_the_labels_of_the_data(made, here):
+    words = ("plan", made / "score", "50% rows", "--allocate", "proportional", "--out", "p")
+    assert "labels" in refused(2, *words)
+    assert done(*words, "--data", made / "train.npz").code == 0
+
+
+def test_plan_of_rows_in_one_go(made, here):
+    found = done("plan", made / "train.npz", "el2n", "25% rows", "--model", made / "dense", "--out", "p", "--json").json
+    assert (found["kept"], found["of"], found["method"]) == (60, 240, "rows/el2n")
+
+
+def test_pinned_rows_stay_and_banned_rows_go(made, here):
+    (here / "pin.txt").write_text("train.npz:0\n")
+    (here / "ban.txt").write_text("train.npz:1\n")
+    done("plan", made / "score", "10 rows", "--pin", "pin.txt", "--ban", "ban.txt", "--out", "p")
+    kept = done("export", "p").out.split()
+    assert "train.npz:0" in kept
+    assert "train.npz:1" not in kept
+
+
+def test_score_for_other_rows_is_refused_with_both_names(made, here):
+    line = refused(2, "plan", made / "score", "30% rows", "--data", made / "test.npz", "--out", "p")
+    assert "train.npz" in line and "test.npz" in line
+    line = refused(2, "apply", made / "rows", made / "test.npz", "--out", "kept.npz")
+    assert "train.npz" in line and "test.npz" in line
+
+
+def test_apply_writes_the_rows_that_stay_under_their_ids(made, here):
+    found = done("apply", made / "rows", made / "train.npz", "--out", "kept.npz", "--json").json
+    assert (found["rows"], found["of"]) == (72, 240)
+    ids = done("export", made / "rows").out.split()
+    assert sorted(np.load("kept.npz")["prunus_id"].tolist()) == sorted(ids)
+    assert "already" in refused(2, "apply", made / "rows", made / "train.npz", "--out", "kept.npz")
+    assert done("check", "kept.npz", "--json").json["rows"] == 72
+
+
+@pytest.mark.parametrize("form", ["txt", "csv", "parquet", "npy", "npz", "jsonl"])
+def test_export_every_format(made, here, form):
+    data = ("--data", made / "train.npz") if form == "npz" else ()
+    found = done("export", made / "rows", "--as", form, *data, "--which", "dropped", "--out", f"out.{form}", "--json")
+    assert found.json["rows"] == 168
+    assert (here / f"out.{form}").stat().st_size > 0
+
+
+def test_export_keeps_class_folders(made, here):
+    from PIL import Image
+
+    for label in ("cat", "dog"):
+        (here / "images" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (8, 8), number * 40).save(here / "images" / label / f"{number}.png")
+    done("plan", "images", "random", "50% rows", "--out", "p")
+    done("export", "p", "--as", "symlinks", "--data", "images", "--out", "fewer")
+    assert len(list((here / "fewer").rglob("*.png"))) == 4
+    assert {folder.name for folder in (here / "fewer").iterdir()} == {"cat", "dog"}
+
+
+def test_sweep_needs_no_data_to_tell_what_is_planned(made):
+    found = done("sweep", made / "score", "50%", "rows", "10%", "rows", "--json").json
+    assert [(line["budget"], line["planned"]) for line in found["lines"]] == [("50% rows", 120), ("10% rows", 24)]
+    assert found["knee"] is None
+
+
+def test_sweep_trains_on_what_each_budget_keeps_beside_random(made):
+    words = ("sweep", made / "score", "60% rows", "30% rows", "10% rows", "--fit", "prunus:tinycnn")
+    words += ("--data", made / "train.npz", "--val", made / "test.npz", "--epochs", 1, "--batch", 120)
+    found = done(*words, "--json").json
+    assert [line["arm"] for line in found["lines"]].count("random") == 3
+    assert found["lines"][-1]["arm"] == "all rows"
+    assert all(0 <= line["val"] <= 1 for line in found["lines"])
+
+
+def test_a_knee_is_not_chosen_on_test_rows(made):
+    words = ("--fit", "prunus:tinycnn", "--data", made / "train.npz", "--test", made / "test.npz", "--epochs", 1)
+    found = done("sweep", made / "score", "30% rows", *words, "--batch", 120)
+    assert "no knee is named" in found.out
+
+
+def test_dry_run_times_and_writes_nothing(made, here):
+    words = ("signals", made / "train.npz", "--model", made / "dense", "--need", "probs", "--dry-run")
+    found = done(*words, "--json").json
+    assert found["rows"] == 240
+    assert found["rows_per_second"] > 0 and found["ram"] > 0 and found["disk"] > 0
+    assert list(here.iterdir()) == []
+    line = refused_after_forecast(5, *words, "--max-hours", 0)
+    assert "--max-hours 0" in line and "cheaper: " in line
+
+
+def refused_after_forecast(code, *words):
+    found = prunus(*words)
+    assert found.code == code
+    assert "rate" in found.out
+    return found.err.splitlines()[-1]
