@@ -195,10 +195,9 @@ class Features(Signals):
 
 
 def unit_signals(order: np.ndarray) -> Signals:
-    """labels, probs, embedding and features of 64 units."""
-    fields = {"labels": torch.from_numpy(arrays()[2]), "embedding": draw(UNITS, 8), "features": draw(UNITS, 8)}
-    fields["probs"] = draw(UNITS, 4, seed=2).softmax(-1)
-    return Signals(arrays()[0][order], **{name: value[order] for name, value in fields.items()})
+    """What selectors read of 64 units: every signal of rows, and the features of tokens."""
+    fields = {"labels": torch.from_numpy(arrays()[2]), "features": draw(UNITS, 8)}
+    return row_signals().merge(Signals(arrays()[0], **fields)).take(order)
 
 
 SIZES = {"a": 16, "b": 8, "c": 24, "d": 12, "e": 4}
