@@ -215,6 +215,8 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
         return None if nothing_to_time(**pick["limits"]) else planned(
             opened.net, method.id, budget, seed=pick["seed"], **settings, **options
         )  # fmt: skip
+    if score is not None:
+        same_model(score, opened)
     compensators = compensators_of(method, settings)
     budget = of_dense(budget, opened)
     found = calibrate(
@@ -228,7 +230,6 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
     own: Settings = {"signals": found.signals, "seed": pick["seed"], **settings, **options}
     if score is None:
         return planned(found.prunable, method.id, budget, **own)
-    same_model(score, found.prunable, given[0])
     return planned(score, budget, model=found.prunable, **own)
 
 
@@ -249,12 +250,13 @@ def of_dense(budget: Budget, model: inputs.Model) -> Budget:
     return replace(budget, terms=tuple(terms))
 
 
-def same_model(score: Score, prunable: Any, spec: str) -> None:
+def same_model(score: Score, model: inputs.Model) -> None:
+    """Refuse a model that the score was not made for."""
     from prunus.core.errors import FingerprintMismatch
+    from prunus.core.fingerprint import fingerprint_model
 
-    if score.fingerprint != prunable.fingerprint():
-        made_for = score.provenance.get("data", "another model")
-        raise FingerprintMismatch("score", str(made_for), spec)
+    if score.fingerprint != fingerprint_model(model.net):
+        raise FingerprintMismatch("score", str(score.provenance.get("model", "another model")), model.spec)
 
 
 def compensators_of(method: registry.Method, settings: Settings) -> list[registry.Method]:

@@ -119,6 +119,7 @@ def _tell_estimate(done: RunReport, recipe: Recipe, as_json: bool) -> None:
     lines = {
         "folder": str(done.folder),
         "there already": f"{done.reused} results",
+        "note": "" if guess.hours else "the stages of this recipe give no estimate, or there is nothing left to do",
         "time": f"{duration(guess.hours * 3600)} ({guess.hours:.3g} hours)",
         "RAM": files.size_text(guess.ram),
         "disk": files.size_text(guess.disk),

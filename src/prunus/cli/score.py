@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -180,7 +181,8 @@ def _model(
     )
     if found is None:
         return None
-    return score_channels(found.prunable, method.id, signals=found.signals, seed=pick["seed"], options=options)
+    made = score_channels(found.prunable, method.id, signals=found.signals, seed=pick["seed"], options=options)
+    return replace(made, provenance={**made.provenance, "model": opened.spec.rstrip("/").rpartition("/")[2]})
 
 
 def tell(made: Score, place: Path, *, as_json: bool) -> None:

@@ -188,7 +188,8 @@ class RowSweep:
 
         assert self.model is not None
         net = inputs.fresh(self.model, seed)
-        fit(net, rows, seed=seed, lr=self.training["lr"], batch=self.training["batch"], progress=False, **length)
+        settings: Settings = {"lr": self.training["lr"], "batch": self.training["batch"], **length}
+        fit(net, rows, seed=seed, progress=False, **settings)
         return net
 
 
@@ -209,6 +210,7 @@ class ChannelSweep:
 
         self.score, self.pick, self.seeds = score, pick, seeds
         self.model = inputs.open_model(model, like=pick["like"], allow_code=pick["allow_code"])
+        same_model(score, self.model)
         method = registry.find(str(score.provenance["method"]), unit="channels", kind="criterion")
         assign(pick["pairs"], also=pick["flags"])
         chosen = compensators_of(method, {"compensate": compensate.split(",")} if compensate else {})
@@ -224,7 +226,6 @@ class ChannelSweep:
             limits=quiet,
         )
         assert self.found is not None
-        same_model(score, self.found.prunable, model)
 
     def foreseen(self, budgets: int, judged: dict[str, Dataset]) -> bool:
         """Whether the verb ends with a forecast."""

@@ -163,7 +163,7 @@ def kmeans(x: NDArray[np.floating], clusters: int, *, iterations: int = 20, seed
     # All rows train (faiss would take 256 of each cluster), and few rows are no cause for a message.
     limits = {"min_points_per_centroid": 1, "max_points_per_centroid": x.shape[0]}
     trained = faiss.Kmeans(x.shape[1], number, seed=seed, spherical=True, **limits)
-    centres = None
+    centres: Any = None
     for done in range(0, iterations, LEG):
         before, trained.cp.niter = centres, min(LEG, iterations - done)
         trained.train(rows, init_centroids=before)
