@@ -241,14 +241,14 @@ def test_pinned_rows_stay_and_banned_rows_go(made: Made, tmp_path: Path) -> None
     pinned, banned = tmp_path / "pinned.txt", tmp_path / "banned.npy"
     pinned.write_text("".join(f"{one}\n" for one in ids[:5].tolist()))
     np.save(banned, ids[5:9])
-    params = step("el2n_sum", "20% rows", select="top", pin=str(pinned), ban=str(banned))
+    params = step("el2n_sum", "40% rows", select="top", pin=str(pinned), ban=str(banned))
     inputs = {"data": data(made), "signals": signals(made), "score": score(made)}
     kept = Plan.load(made("plan", "pinned-plan", params, **inputs)).keep()
     assert np.isin(ids[:5], kept).all() and not np.isin(ids[5:9], kept).any()
     before = plan_facts(params)
     pinned.write_text(f"{ids[0]}\n")
     assert set(before) == {"pin", "ban"} and plan_facts(params) != before
-    assert plan_facts(step("el2n_sum", "20% rows")) == {}
+    assert plan_facts(step("el2n_sum", "40% rows")) == {}
 
 
 def test_training_reads_the_rows_that_stay_and_tells_its_cost(made: Made) -> None:
