@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 import prunus as px
 from contract import fixtures
-from prunus.core.errors import GateFailed
+from prunus.core.errors import BadInput, GateFailed
 from prunus.flow.controls import random_like
 from prunus.prunables.model import ModelPrunable
 from prunus.tokens.gate import gates
@@ -125,6 +125,17 @@ def test_layers(digits, tmp_path):
     plan = px.plan(model, "block_influence", "drop 2 layers", data=fit)
     small = end_to_end(model, plan, digits, tmp_path, example=EXAMPLE)
     assert len(small.blocks) == 2
+
+
+def test_a_score_over_layers_serves_many_budgets(digits):
+    fit, _ = digits
+    model = seeded(TinyViT, 0, 8, 2, 1, 16, 6, 2)
+    score = px.score(model, "block_influence", data=fit)
+    direct = px.plan(model, "block_influence", "drop 2 layers", data=fit)
+    again = px.plan(score, "drop 2 layers", model=model, data=fit)
+    assert not direct.diff(again)
+    with pytest.raises(BadInput, match="needs model="):
+        px.plan(score, "drop 2 layers")
 
 
 def test_tokens(tmp_path):

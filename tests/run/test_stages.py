@@ -16,11 +16,12 @@ from prunus.core.plan import Plan
 from prunus.core.score import Score
 from prunus.recipe.schema import DataTable, MeasureTable, ModelTable, PruneTable, RecoverTable, SignalsTable, TrainTable
 from prunus.run.folder import samples_of
-from prunus.run.models_on_disk import plans_of, read_model
+from prunus.run.models_on_disk import constructed, plans_of, read_model
 from prunus.run.outside import plan_facts
 from prunus.run.plans_on_disk import modules_signals, rows_signals
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.run.stages import STAGES
+from prunus.sources.models import open_model
 
 Params = dict[str, Any]
 DIGITS: Params = {"source": "sklearn:digits", "fit": {"limit": 96}, "val": {"share": 0.2, "limit": 16}}
@@ -342,3 +343,18 @@ def test_a_report_shows_scores_classes_and_pictures(made: Made, tmp_path: Path) 
     assert "Few digits" in text
     for part in ("rows kept in each class", "scores", "data:image"):
         assert part in text, part
+
+
+def test_recorded_runs_start_as_the_constructor_starts(tmp_path: Path) -> None:
+    """ResNets draw their own initialisation; torch's reset would lose it."""
+    out = made_model(tmp_path)
+    first, again, other = (constructed(out, seed).state_dict() for seed in (3, 3, 4))
+    own = open_model("prunus:resnet8", seed=3, weights="random").state_dict()
+    assert all(torch.equal(own[name], value) for name, value in first.items())
+    assert all(torch.equal(again[name], value) for name, value in first.items())
+    assert not torch.equal(other["conv1.weight"], first["conv1.weight"])
+
+
+def made_model(folder: Path) -> Path:
+    STAGES["model"].body({}, table(ModelTable, source="prunus:resnet8"), folder)
+    return folder

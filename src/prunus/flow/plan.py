@@ -45,17 +45,18 @@ def score(target: Any, method: str, **settings: Any) -> Score:
         signals = row_signals(data, found, **given)
         _nothing_left(settings, options, ("seed",), found)
         return score_rows(data, found.id, signals=signals, seed=settings.get("seed", 0), options=options)
-    if found.unit == "channels":
-        from prunus.flow.channels import score_channels
-        from prunus.flow.signals import module_signals
-        from prunus.flow.units import model_of
+    from prunus.flow import units
 
-        prunable = model_of(target, settings)
+    if found.unit in units.SCORERS:
+        from prunus.flow.signals import module_signals
+
+        prunable = units.model_of(target, settings)
         _nothing_left(settings, options, ("data", "step", "seed", "signals"), found)
         signals = settings.get("signals") or module_signals(
             prunable, set(found.needs), data=settings.get("data"), step=settings.get("step"), what=found.id
         )
-        return score_channels(prunable, found.id, signals=signals, seed=settings.get("seed", 0), options=options)
+        scorer = units.SCORERS[found.unit]
+        return scorer(prunable, found.id, signals=signals, seed=settings.get("seed", 0), options=options)
     raise BadInput(f"{found.id}: scores over {found.unit} are not kept on their own; use px.plan")
 
 
@@ -102,14 +103,14 @@ def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
         _nothing_left(settings, options, ("select", "allocate", "seed", "data"), chosen)
         rest = {name: value for name, value in settings.items() if name not in options}
         return plan_rows(made, budget, options=options, **rest)
-    if made.unit == "channels":
-        from prunus.flow.channels import plan_channels
-        from prunus.flow.units import model_of
+    from prunus.flow import units
 
+    if made.unit in units.SCORERS:
         if "model" not in settings:
-            raise BadInput("a plan from a score over channels needs model=, to know what its channels cost")
-        prunable = model_of(settings.pop("model"), settings)
-        return plan_channels(prunable, str(made.provenance["method"]), budget, score=made, **settings)
+            raise BadInput(f"a plan from a score over {made.unit} needs model=, to know what its {made.unit} cost")
+        found = registry.find(str(made.provenance["method"]))
+        rest = {**settings, "score": made}
+        return units.PLANNERS[made.unit](rest.pop("model"), found, budget, {}, rest)
     raise BadInput(f"plans over {made.unit} are made from the model: px.plan(model, method, budget)")
 
 

@@ -12,8 +12,9 @@ from prunus.core.budget import Budget
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
-from prunus.flow.channels import plan_channels
-from prunus.flow.layers import plan_layers
+from prunus.core.score import Score
+from prunus.flow.channels import plan_channels, score_channels
+from prunus.flow.layers import plan_layers, score_layers
 from prunus.flow.weights import plan_weights
 from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
@@ -72,3 +73,6 @@ PLANNERS: dict[str, Callable[[Any, Method, Budget, Settings, Settings], Plan]] =
     "layers": _layers,
     "tokens": _tokens,
 }
+
+# Units whose scores are kept on their own; weights are as large as the model, tokens are scored while it runs.
+SCORERS: dict[str, Callable[..., Score]] = {"channels": score_channels, "layers": score_layers}

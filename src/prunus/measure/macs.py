@@ -27,20 +27,12 @@ def macs(model: nn.Module, data: Any, *, step: Any = None, dense: nn.Module | No
         step: not read.
         dense: what the ratio compares with.
     """
-    own, rows = _macs(model, data)
-    found: dict[str, tuple[float, None]] = {"macs": (own / rows, None)}
+    own = _macs(model, data)
+    found: dict[str, tuple[float, None]] = {"macs": (own, None)}
     if dense is not None:
-        found["mac_ratio"] = (_macs(dense, data)[0] / own, None)
+        found["mac_ratio"] = (_macs(dense, data) / own, None)
     return Measured(found, of="one row")
 
 
-def _macs(model: nn.Module, data: Any) -> tuple[float, int]:
-    example = example_of(data, model)
-    first = (
-        next(iter(example.values()))
-        if isinstance(example, dict)
-        else example[0]
-        if isinstance(example, tuple)
-        else example
-    )
-    return ModelPrunable(model, example).count()["macs"], len(first)
+def _macs(model: nn.Module, data: Any) -> float:
+    return ModelPrunable(model, example_of(data, model)).count()["macs"]

@@ -132,7 +132,6 @@ class TrainTable(Table):
     schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
     augment: Names = ()
-    loss: str = "cross_entropy"
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -89,7 +89,7 @@ def read_model(folder: Path) -> nn.Module:
     Raises:
         CorruptFile: the folder is not whole.
     """
-    return saved.load(folder, _constructed(folder))
+    return saved.load(folder, constructed(folder))
 
 
 def plans_of(folder: Path) -> list[Plan]:
@@ -98,11 +98,12 @@ def plans_of(folder: Path) -> list[Plan]:
     return [Plan.load(folder / f"plan-{number}") for number in range(count)]
 
 
-def _constructed(folder: Path) -> nn.Module:
+def constructed(folder: Path, seed: int = 0) -> nn.Module:
+    """The dense model of a folder with new weights, as its own constructor draws them."""
     if (folder / CONFIG).is_dir():
-        return open_model(f"transformers:{folder / CONFIG}", weights="random")
+        return open_model(f"transformers:{folder / CONFIG}", weights="random", seed=seed)
     made = files.read_json(folder / MADE)
-    return open_model(made["source"], num_classes=made["classes"], weights="random", options=made["options"])
+    return open_model(made["source"], num_classes=made["classes"], weights="random", options=made["options"], seed=seed)
 
 
 def train(inputs: Inputs, params: Params, out: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from prunus.core import files, registry
@@ -23,7 +24,7 @@ from prunus.flow.weights import plan_weights
 from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.stream import TokenStream
-from prunus.run.models_on_disk import fit_settings, read_model
+from prunus.run.models_on_disk import constructed, fit_settings, read_model
 from prunus.run.outside import PINNED, placed
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.signals.collect import collect
@@ -62,13 +63,8 @@ def _training_runs(model: Path, params: Params) -> Fit:
 
 
 def _fresh(folder: Path) -> nn.Module:
-    """The model of a folder with new weights, drawn from the generator in force."""
-    model = read_model(folder)
-    for module in model.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    return model
+    """The model of a folder as its constructor starts it, drawn from the generator in force."""
+    return constructed(folder, seed=int(torch.randint(2**31, (1,))))
 
 
 def rows_signals(folder: Path | None) -> list[Signals]:

@@ -7,10 +7,10 @@ from prunus.run.outside import data_facts, model_facts, plan_facts
 from prunus.run.stage import Stage
 
 STAGES: dict[str, Stage] = {
-    "data": Stage(rows_on_disk.write_rows, facts=data_facts),
+    "data": Stage(rows_on_disk.write_rows, version=2, facts=data_facts),
     "model": Stage(models_on_disk.make_model, facts=model_facts),
     "train": Stage(models_on_disk.train, trains=True),
-    "signals": Stage(plans_on_disk.record_signals, trains=True),
+    "signals": Stage(plans_on_disk.record_signals, version=2, trains=True),
     "score": Stage(plans_on_disk.make_score),
     "plan": Stage(plans_on_disk.make_plan, facts=plan_facts),
     "apply": Stage(models_on_disk.apply_plan),
