@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from prunus.core.results import Results, Row
@@ -65,3 +67,17 @@ def test_the_correction_runs_over_the_whole_table():
     many = over_arms(Results(tuple(arm + control + noise)))
     assert alone.word == "better"
     assert next(line.word for line in many if line.what == "a") == "tie"
+
+
+def test_a_control_that_copies_one_arm_is_for_that_arm_only():
+    """Random channels with the joint update say nothing about an arm without it."""
+    mine = [replace(row, like="taylor") for row in rows("random (as taylor)", above(-0.1), control=True)]
+    theirs = [replace(row, like="taylor + joint_ls") for row in rows("random + joint_ls", above(0.1), control=True)]
+    found = over_arms(Results(tuple(rows("taylor", BASE) + mine + theirs)))
+    assert [(line.against, line.word) for line in found] == [("random (as taylor)", "better")]
+
+
+def test_other_models_at_the_same_budget_are_not_compared():
+    here = [replace(row, dense="dense (a)") for row in rows("l1", BASE)]
+    there = [replace(row, dense="dense (b)") for row in rows("random", above(-0.1), control=True)]
+    assert not over_arms(Results(tuple(here + there)))

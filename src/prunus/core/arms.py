@@ -36,6 +36,7 @@ class Arm:
         cost: mean of each cost entry over the seeds.
         notes: the rows' notes, each once.
         against: name of the dense arm it is compared with; "" where there is one only.
+        like: the one arm that a control is for; "" for one that serves every arm.
     """
 
     what: str
@@ -46,6 +47,7 @@ class Arm:
     cost: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     against: str = ""
+    like: str = ""
 
     @property
     def dense(self) -> bool:
@@ -104,7 +106,7 @@ def _arm(rows: list[Row]) -> Arm:
     cost = {key: _mean([row.cost[key] for row in rows if key in row.cost]) for key in keys}
     notes = tuple(dict.fromkeys(row.note for row in rows if row.note))
     first = rows[0]
-    return Arm(first.what, first.method, first.budget, first.control, numbers, cost, notes, first.dense)
+    return Arm(first.what, first.method, first.budget, first.control, numbers, cost, notes, first.dense, first.like)
 
 
 def _number(rows: list[Row]) -> Number:

@@ -28,6 +28,7 @@ class Row:
         cost: samples and CPU-seconds of signals, selection and training, where they apply.
         note: what a reader must know (was read on test, masked model, ...).
         dense: name of the dense arm it is compared with, where a table has several.
+        like: for a control that copies one arm's counts and compensation: that arm; "" for one that serves every arm.
     """
 
     what: str
@@ -41,6 +42,7 @@ class Row:
     cost: Mapping[str, float] = field(default_factory=dict[str, float])
     note: str = ""
     dense: str = ""
+    like: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,21 @@ def over_arms(results: Results) -> tuple[Verdict, ...]:
 
 
 def _comparable(arm: Arm, other: Arm) -> bool:
+    """The same budget, dense model and recovery; a control that copies one arm (its counts, its compensation) is for that arm only."""
     same_recovery = arm.what.endswith(RAW) == other.what.endswith(RAW)
-    return arm.role == "pruned" and other.control and arm.budget == other.budget and same_recovery
+    same_setting = arm.budget == other.budget and arm.against == other.against
+    meant = other.like in ("", arm.what.removesuffix(RAW))
+    return arm.role == "pruned" and other.control and same_setting and same_recovery and meant
 
 
 def _difference(results: Results, arm: Arm, other: Arm, metric: str) -> Difference | None:
-    """Arm minus control; None where no seed is in both."""
+    """Arm minus control; None where no seed is in both. A number that no seed changes stands beside every seed of the other."""
     here = results.values(what=arm.what, budget=arm.budget, metric=metric)
     there = results.values(what=other.what, budget=other.budget, metric=metric)
+    if set(here) == {None} != set(there):
+        here = dict.fromkeys(there, here[None])
+    elif set(there) == {None} != set(here):
+        there = dict.fromkeys(here, there[None])
     return over_seeds(here, there) if set(here) & set(there) else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from prunus.core.arms import Arm, arms, better_is, count, dense_of, is_share, label, metrics, show, show_interval
 from prunus.report.cost import TRAINING, cost_rows
 from prunus.report.data import KeptBars, PlanRow, ReportData, Verdict
+from prunus.report.verdicts import RAW
 
 TONES = {"tie": ("tie", "="), "better": ("good", "▲"), "worse": ("bad", "▼"), "below random": ("bad", "▼")}
 DASH = "–"
@@ -66,7 +67,7 @@ def interval_note(data: ReportData) -> str:
 def headline(data: ReportData) -> Arm | None:
     """The arm whose numbers open the page."""
     pruned = [arm for arm in arms(data.results) if arm.role == "pruned"]
-    said = sorted(data.verdicts, key=lambda verdict: verdict.word != "better")
+    said = sorted(data.verdicts, key=lambda verdict: (verdict.what.endswith(RAW), verdict.word != "better"))
     wanted = data.headline or next(((v.what, v.budget) for v in said), None)
     return next((arm for arm in pruned if (arm.what, arm.budget) == wanted), pruned[-1] if pruned else None)
 

@@ -195,7 +195,14 @@ def _rows(work: Work, node_id: str) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for tag in {(t.arm, t.budget): t for t in tags}.values():
         seeds = {t.seed for t in tags if (t.arm, t.budget) == (tag.arm, tag.budget)}
-        head = {"what": tag.arm, "method": tag.method, "budget": tag.budget, "control": tag.control, "dense": tag.dense}
+        head = {
+            "what": tag.arm,
+            "method": tag.method,
+            "budget": tag.budget,
+            "control": tag.control,
+            "dense": tag.dense,
+            "like": tag.like,
+        }
         head |= {"seed": tag.seed if len(seeds) == 1 else None, "cost": cost(work, node_id)}
         lines = [{"interval": None, "note": "", **line, **head} for line in rows_of(work.entries[node_id].path)]
         found.setdefault(tag.arm, []).extend(lines)

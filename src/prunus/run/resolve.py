@@ -199,7 +199,8 @@ class _Builder:
         plan = state.cut or state.rows
         inputs = {"data": data, "dense": state.dense, "plan": plan}
         method, beside = " then ".join(map(_method_id, case.steps)), self.dense.get(_setting(case), "")
-        tag = Tag(case.arm, case.budget, seed, method, case.control, beside)
+        like = case.like.arm if case.like is not None else ""
+        tag = Tag(case.arm, case.budget, seed, method, case.control, beside, like)
         self.graph.links.update({f"{where}/{name}": node for name, node in _plans(state).items()})
         if not case.control:
             self.graph.links.update({f"{where}/{name}": node for name, node in state.shown.items()})

@@ -82,6 +82,7 @@ class Tag:
     method: str = ""
     control: bool = False
     dense: str = ""
+    like: str = ""
 
 
 @dataclass
