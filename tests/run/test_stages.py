@@ -14,6 +14,7 @@ from prunus.core import files
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.score import Score
+from prunus.flow.save import got
 from prunus.recipe.schema import DataTable, MeasureTable, ModelTable, PruneTable, RecoverTable, SignalsTable, TrainTable
 from prunus.run.folder import samples_of
 from prunus.run.models_on_disk import constructed, plans_of, read_model
@@ -310,6 +311,8 @@ def test_recovery_goes_on_from_the_cut(made: Made) -> None:
     assert recovered.state_dict()["conv1.weight"].shape == before.state_dict()["conv1.weight"].shape
     assert not torch.equal(recovered.state_dict()["linear.weight"], before.state_dict()["linear.weight"])
     assert not torch.equal(recovered.state_dict()["bn1.running_mean"], before.state_dict()["bn1.running_mean"])
+    proof = got(small(made))["mask_equivalence_error"]
+    assert got(made.root / "recovered")["mask_equivalence_error"] == proof < 1e-4
 
 
 def test_measures_become_lines_with_notes(made: Made) -> None:

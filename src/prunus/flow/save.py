@@ -44,15 +44,20 @@ def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> P
     tensors, shared = _unique(model.state_dict())
     files.write_tensors(folder / WEIGHTS, tensors)
     parameters = sum(p.numel() for p in model.parameters())
-    got: dict[str, Any] = {"schema": 1, "plans": len(plans), "shared": shared, "got": {"params": float(parameters)}}
-    files.write_json(folder / APPLIED, got)
+    head: dict[str, Any] = {"schema": 1, "plans": len(plans), "shared": shared, "got": {"params": float(parameters)}}
+    files.write_json(folder / APPLIED, head)
     return folder
+
+
+def got(folder: Path) -> dict[str, float]:
+    """What was counted and measured of the cut, from `applied.json`."""
+    return dict(files.read_json(folder / APPLIED)["got"])
 
 
 def add_got(folder: Path, **facts: float) -> None:
     """Add what was measured of the cut to `applied.json`."""
     head = files.read_json(folder / APPLIED)
-    files.write_json(folder / APPLIED, {**head, "got": {**head["got"], **facts}})
+    files.write_json(folder / APPLIED, {**head, "got": {**got(folder), **facts}})
 
 
 def _unique(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

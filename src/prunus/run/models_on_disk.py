@@ -81,6 +81,7 @@ def _write_next(model: nn.Module, plans: list[Plan], out: Path, *, source: Path)
     if (source / CONFIG).is_dir():
         shutil.copytree(source / CONFIG, out / CONFIG)
     saved.save(model, plans, out)
+    saved.add_got(out, **{name: value for name, value in saved.got(source).items() if name not in saved.got(out)})
 
 
 def read_model(folder: Path) -> nn.Module:

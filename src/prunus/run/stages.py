@@ -14,7 +14,7 @@ STAGES: dict[str, Stage] = {
     "score": Stage(plans_on_disk.make_score),
     "plan": Stage(plans_on_disk.make_plan, facts=plan_facts),
     "apply": Stage(models_on_disk.apply_plan),
-    "recover": Stage(models_on_disk.recover_model, trains=True),
+    "recover": Stage(models_on_disk.recover_model, version=2, trains=True),
     "measure": Stage(measures_on_disk.measure_model),
     "report": Stage(measures_on_disk.write_report),
 }
