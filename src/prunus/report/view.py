@@ -23,10 +23,14 @@ def arm_lines(data: ReportData) -> list[dict[str, Any]]:
     `span` is the number of lines of the same arm on the first of them, and 0 on the others.
     """
     names = metrics(data.results)
-    below = {(v.what, v.budget) for v in data.verdicts if v.word == "below random"}
+    below: dict[tuple[str, str], dict[str, None]] = {}
+    for verdict in data.verdicts:
+        if verdict.word == "below random":
+            below.setdefault((verdict.what, verdict.budget), {})[label(verdict.metric)] = None
     lines = []
     for arm in arms(data.results):
-        flag = "▼ below random" if (arm.what, arm.budget) in below else ""
+        named = below.get((arm.what, arm.budget))  # accuracy may tie where the loss does not, so the flag says which
+        flag = f"▼ below random ({', '.join(named)})" if named else ""
         cells = [_cell(arm, name) for name in names]
         lines.append({"what": arm.what, "budget": arm.budget, "role": arm.role, "cells": cells, "flag": flag})
     return spanned(lines)
