@@ -253,7 +253,9 @@ def test_pinned_rows_stay_and_banned_rows_go(made: Made, tmp_path: Path) -> None
     assert plan_facts(step("el2n_sum", "40% rows")) == {}
 
 
-def test_a_target_is_found_and_counts_with_its_file(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_is_found_and_counts_with_its_file(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logits = np.full((6, 10), -1.0)
     logits[:4, 3], logits[4:, 8] = 1.0, 1.0
     np.savez(tmp_path / "target.npz", logits=logits)
