@@ -121,6 +121,16 @@ def test_hash_follows_numbers_only() -> None:
         assert parse(tiny(), [change]).hash() != base.hash()
 
 
+def test_label_noise_counts_and_no_noise_is_what_it_always_was() -> None:
+    base = parse(tiny())
+    assert parse(tiny(), ["data.label_noise=0.0"]).hash() == base.hash()
+    assert "label_noise" not in base.canonical()["data"]["main"]
+    noisy = parse(tiny(), ["data.label_noise=0.2"])
+    assert noisy.canonical()["data"]["main"]["label_noise"] == 0.2 and noisy.hash() != base.hash()
+    with pytest.raises(BadInput, match="label_noise"):
+        parse(tiny(), ["data.label_noise=1.5"])
+
+
 def test_lists_are_sweeps() -> None:
     arms = prune(method=["a", {"name": "b", "x": 2}], budget=["30% rows", "10% rows"], select=["ccs", "hardest"])
     tried = [case for case in cases(parse(tiny(arms=arms, controls={"rows": []}))) if case.steps]
