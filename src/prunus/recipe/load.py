@@ -125,9 +125,10 @@ def _refusal(error: ValidationError, where: str) -> BadInput:
 def _check_names(recipe: Recipe) -> None:
     for number, arm in enumerate(recipe.arms):
         for section in NAMED:
-            chosen = getattr(arm, section)
-            if chosen and chosen != "none" and chosen not in getattr(recipe, section):
-                raise UnknownName(f"[{section}] for arm {arm.name or number}", chosen, getattr(recipe, section))
+            given = getattr(arm, section)
+            for chosen in (given,) if isinstance(given, str) else given:
+                if chosen and chosen != "none" and chosen not in getattr(recipe, section):
+                    raise UnknownName(f"[{section}] for arm {arm.name or number}", chosen, getattr(recipe, section))
     for name, signals in recipe.signals.items():
         if signals.train and signals.train not in recipe.train:
             raise UnknownName(f"[train] for signals {name}", signals.train, recipe.train)

@@ -65,6 +65,7 @@ OneChoice = Annotated[Choice, BeforeValidator(_as_choice)]
 Choices = Annotated[tuple[OneChoice, ...], BeforeValidator(_as_list), Field(min_length=1)]
 Budgets = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+OneOrMore = str | Annotated[tuple[str, ...], Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -230,13 +231,16 @@ class PruneTable(Table):
 
 
 class ArmTable(Table):
-    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run."""
+    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run.
+
+    Lists of `data`, `model` and `train` are sweeps: every combination is a setting, compared within itself.
+    """
 
     prune: Annotated[tuple[PruneTable, ...], BeforeValidator(_as_list), Field(min_length=1)]
     name: str = ""
-    data: str = ""
-    model: str = ""
-    train: str = ""
+    data: OneOrMore = ""
+    model: OneOrMore = ""
+    train: OneOrMore = ""
     signals: str = ""
     recover: str = ""
     measure: str = ""
