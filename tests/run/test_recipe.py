@@ -121,6 +121,44 @@ def test_hash_follows_numbers_only() -> None:
         assert parse(tiny(), [change]).hash() != base.hash()
 
 
+def test_label_noise_counts_and_no_noise_is_what_it_always_was() -> None:
+    base = parse(tiny())
+    assert parse(tiny(), ["data.label_noise=0.0"]).hash() == base.hash()
+    assert "label_noise" not in base.canonical()["data"]["main"]
+    noisy = parse(tiny(), ["data.label_noise=0.2"])
+    assert noisy.canonical()["data"]["main"]["label_noise"] == 0.2 and noisy.hash() != base.hash()
+    with pytest.raises(BadInput, match="label_noise"):
+        parse(tiny(), ["data.label_noise=1.5"])
+
+
+SETTINGS = {
+    "data": {"clean": {"source": "x"}, "noisy": {"source": "x", "label_noise": 0.2}},
+    "train": {"same_steps": {"epochs": 1}, "same_epochs": {"epochs": 1, "equal": "epochs"}},
+}
+
+
+def test_an_arm_in_several_settings_is_named_by_each_with_controls_of_its_own() -> None:
+    arms = [{**prune()[0], "data": ["clean", "noisy"], "train": ["same_steps", "same_epochs"]}]
+    tried = cases(parse(tiny(**SETTINGS, arms=arms)))
+    words = ("clean, same_steps", "clean, same_epochs", "noisy, same_steps", "noisy, same_epochs")
+    names = [f"{arm} ({word})" for arm in ("dense", "loss", "random") for word in words]
+    assert [case.arm for case in tried] == names
+    assert [(case.data, case.train) for case in tried] == [tuple(word.split(", ")) for word in words] * 3
+
+
+def test_an_arm_of_one_setting_keeps_its_name() -> None:
+    both = {**prune()[0], "data": ["clean", "noisy"], "train": "same_steps"}
+    alone = {**prune(method="other")[0], "data": "noisy", "train": "same_steps", "controls": []}
+    tried = cases(parse(tiny(**SETTINGS, arms=[both, alone])))
+    assert [case.arm for case in tried if not case.control] == [
+        "dense (clean)", "dense (noisy)", "loss (clean)", "loss (noisy)", "other",
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match=r"two arms are called 'loss \(noisy\)'"):
+        cases(parse(tiny(**SETTINGS, arms=[both, {**both, "data": "noisy"}])))
+    with pytest.raises(UnknownName, match="nosy"):
+        parse(tiny(**SETTINGS, arms=[{**both, "data": ["clean", "nosy"]}]))
+
+
 def test_lists_are_sweeps() -> None:
     arms = prune(method=["a", {"name": "b", "x": 2}], budget=["30% rows", "10% rows"], select=["ccs", "hardest"])
     tried = [case for case in cases(parse(tiny(arms=arms, controls={"rows": []}))) if case.steps]

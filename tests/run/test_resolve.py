@@ -167,3 +167,11 @@ def test_unknown_input_and_method() -> None:
         Graph().add(Node("train", {}, {"data": "data-0"}))
     with pytest.raises(UnknownName, match="nonesuch"):
         method_facts("rows", "nonesuch")
+
+
+def test_equal_steps_and_equal_epochs_share_the_training_on_every_row() -> None:
+    train = {"same_steps": {"epochs": 2}, "same_epochs": {"epochs": 2, "equal": "epochs"}}
+    g = graph([rows(method="random") | {"train": ["same_steps", "same_epochs"]}], train=train)
+    whole, few = ([node for node in of(g, "train") if ("plan" in node.inputs) == kept] for kept in (False, True))
+    assert (len(whole), len(few)) == (2, 4)  # two seeds
+    assert {node.params["equal"] for node in few} == {"steps", "epochs"}

@@ -136,6 +136,20 @@ def test_a_limit_draws_the_same_rows_in_any_order(made: Made) -> None:
     assert limited(rows, 1000, "x") is rows
 
 
+def test_label_noise_is_in_fit_only_and_told(made: Made) -> None:
+    noisy = made("data", "noisy", table(DataTable, **DIGITS, label_noise=0.3))
+    labels = {role: (read_rows(data(made), role), read_rows(noisy, role)) for role in ("fit", "val", "test")}
+    wrong = {role: int((clean.labels != rows.labels).sum()) for role, (clean, rows) in labels.items()}
+    assert all(np.array_equal(clean.ids, rows.ids) for clean, rows in labels.values())
+    assert wrong["val"] == wrong["test"] == 0 and 15 < wrong["fit"] < 45  # 96 rows
+    told = files.read_json(noisy / "data.json")["roles"]
+    assert told["fit"] == {"rows": 96, "label_noise": 0.3, "wrong_labels": wrong["fit"]} and told["test"] == {
+        "rows": 40
+    }
+    assert np.array_equal(files.read_arrays(noisy / "fit.safetensors")["clean_labels"], labels["fit"][0].labels)
+    assert labels["fit"][0].fingerprint() != labels["fit"][1].fingerprint()
+
+
 def test_images_are_written_sized_and_read_normalised(made: Made, tmp_path: Path) -> None:
     from PIL import Image
 

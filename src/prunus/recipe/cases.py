@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from prunus.recipe.schema import SIMPLE_RULES, ArmTable, Choice, PruneTable, Rec
 
 DATA_UNITS = ("rows", "pairs", "tables")
 SWEPT = ("method", "select", "allocate", "compensate")
+SETTINGS = ("data", "model", "train")
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,23 @@ class Case:
 
 
 def cases(recipe: Recipe) -> tuple[Case, ...]:
-    """Dense cases, the arms, then the controls; a control that two arms share appears once."""
-    tried = [case for arm in recipe.arms for case in _of_arm(recipe, arm)]
-    names = [(case.arm, case.budget) for case in tried]
-    if doubled := next((name for name in names if names.count(name) > 1), None):
+    """Dense cases, the arms, then the controls; a control that two arms share appears once.
+
+    Arms that bear one name in several settings (data, model, training) are told apart by the setting: `el2n + ccs (noisy)`.
+    """
+    given = [(arm, case) for arm in recipe.arms for case in _of_arm(recipe, arm)]
+    tried = _in_settings([case for _, case in given])
+    names = Counter((case.arm, case.budget) for case in tried)
+    if doubled := next((name for name, times in names.items() if times > 1), None):
         raise BadInput(f"two arms are called {doubled[0]!r} at {doubled[1]!r}: give one of them a name")
     dense = dict.fromkeys(itertools.chain.from_iterable(_dense(case) for case in tried))
     shared = {_content(case) for case in tried}
     controls: dict[str, Case] = {}
-    for arm in recipe.arms:
-        for control in itertools.chain.from_iterable(_controls(recipe, arm, case) for case in _of_arm(recipe, arm)):
+    for (arm, _), case in zip(given, tried):
+        for control in _controls(recipe, arm, case):
             if _content(control) not in shared:
                 controls.setdefault(_content(control), control)
-    return (*_distinct(list(dense)), *tried, *controls.values())
+    return (*_distinct(list(dense)), *tried, *_in_settings(list(controls.values())))
 
 
 def _content(case: Case) -> str:
@@ -98,6 +104,7 @@ def _content(case: Case) -> str:
 
 
 def _pick(recipe: Recipe, arm: ArmTable, section: str, *, optional: bool) -> str:
+    """Name of the table an arm uses, whose settings are chosen."""
     chosen, tables = getattr(arm, section), getattr(recipe, section)
     if chosen == "none" and optional:
         return ""
@@ -114,6 +121,13 @@ def _pick(recipe: Recipe, arm: ArmTable, section: str, *, optional: bool) -> str
 
 
 def _of_arm(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
+    """Every case of an arm, setting by setting."""
+    lists = [value if isinstance(value := getattr(arm, section), tuple) else (value,) for section in SETTINGS]
+    for chosen in itertools.product(*lists):
+        yield from _in_one(recipe, arm.model_copy(update=dict(zip(SETTINGS, chosen))))
+
+
+def _in_one(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
     on_data = any(step.unit in DATA_UNITS for step in arm.prune)
     on_model = any(step.unit not in DATA_UNITS for step in arm.prune)
     case = Case(
@@ -154,12 +168,30 @@ def _dense(case: Case) -> Iterator[Case]:
         yield replace(bare, arm="dense, recovered", recover=case.recover)
 
 
+def _in_settings(found: list[Case]) -> list[Case]:
+    """Add the setting to names that stand in more than one, in the words that name the dense arms."""
+    facts = _apart(found, SETTINGS)
+    places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for case in found:
+        places[case.arm].add(tuple(getattr(case, fact) for fact in facts))
+    words = [", ".join(getattr(case, fact) or f"no {fact}" for fact in facts) for case in found]
+    return [
+        replace(case, arm=f"{case.arm} ({word})") if len(places[case.arm]) > 1 else case
+        for case, word in zip(found, words)
+    ]
+
+
+def _apart(found: list[Case], sections: tuple[str, ...]) -> list[str]:
+    """The sections in which cases differ."""
+    return [section for section in sections if len({getattr(case, section) for case in found}) > 1]
+
+
 def _distinct(dense: list[Case]) -> list[Case]:
     """Name dense cases by what tells them apart."""
     named: list[Case] = []
     for case in dense:
         twins = [other for other in dense if other.arm == case.arm]
-        facts = [s for s in ("data", "model", "train", "recover", "measure") if len({getattr(t, s) for t in twins}) > 1]
+        facts = _apart(twins, (*SETTINGS, "recover", "measure"))
         words = ", ".join(getattr(case, fact) or f"no {fact}" for fact in facts)
         named.append(replace(case, arm=f"{case.arm} ({words})" if words else case.arm))
     return named

@@ -123,11 +123,11 @@ def _refusal(error: ValidationError, where: str) -> BadInput:
 
 
 def _check_names(recipe: Recipe) -> None:
-    for number, arm in enumerate(recipe.arms):
-        for section in NAMED:
-            chosen = getattr(arm, section)
-            if chosen and chosen != "none" and chosen not in getattr(recipe, section):
-                raise UnknownName(f"[{section}] for arm {arm.name or number}", chosen, getattr(recipe, section))
+    for (number, arm), section in itertools.product(enumerate(recipe.arms), NAMED):
+        given, tables = getattr(arm, section), getattr(recipe, section)
+        for chosen in (given,) if isinstance(given, str) else given:
+            if chosen not in ("", "none", *tables):
+                raise UnknownName(f"[{section}] for arm {arm.name or number}", chosen, tables)
     for name, signals in recipe.signals.items():
         if signals.train and signals.train not in recipe.train:
             raise UnknownName(f"[train] for signals {name}", signals.train, recipe.train)

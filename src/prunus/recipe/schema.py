@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from prunus.core import files
 from prunus.core.budget import Budget
@@ -57,6 +65,7 @@ OneChoice = Annotated[Choice, BeforeValidator(_as_choice)]
 Choices = Annotated[tuple[OneChoice, ...], BeforeValidator(_as_list), Field(min_length=1)]
 Budgets = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+OneOrMore = str | Annotated[tuple[str, ...], Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -87,6 +96,7 @@ class DataTable(Table):
     """`[data]`: what `open_data` takes (relative paths lie below PRUNUS_DATA), and the roles fit, val, test.
 
     `window` and `tokenizer` cut text into rows of so many tokens; `transform` names one that ships with prunus.
+    `label_noise` is the share of rows of role fit that get a wrong label; val and test stay as they are.
     """
 
     source: str
@@ -102,9 +112,15 @@ class DataTable(Table):
     window: Positive | None = None
     tokenizer: str = ""
     transform: OneChoice | None = None
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fit: RoleTable = RoleTable()
     val: RoleTable = RoleTable(share=0.1)
     test: RoleTable | None = None
+
+    @model_serializer(mode="wrap")
+    def _lean(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the key where there is no noise, so that runs from before it keep their names and their store."""
+        return {name: value for name, value in dump(self).items() if name != "label_noise" or value}
 
 
 class ModelTable(Table):
@@ -215,13 +231,16 @@ class PruneTable(Table):
 
 
 class ArmTable(Table):
-    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run."""
+    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run.
+
+    Lists of `data`, `model` and `train` are sweeps: every combination is a setting, compared within itself.
+    """
 
     prune: Annotated[tuple[PruneTable, ...], BeforeValidator(_as_list), Field(min_length=1)]
     name: str = ""
-    data: str = ""
-    model: str = ""
-    train: str = ""
+    data: OneOrMore = ""
+    model: OneOrMore = ""
+    train: OneOrMore = ""
     signals: str = ""
     recover: str = ""
     measure: str = ""

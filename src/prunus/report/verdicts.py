@@ -18,7 +18,7 @@ def over_arms(results: Results) -> tuple[Verdict, ...]:
     found = arms(results)
     pairs = [(arm, other) for arm in found for other in found if _comparable(arm, other)]
     lines = [(arm, other, metric) for arm, other in pairs for metric in metrics(results) if is_quality(metric)]
-    paired = [(*line, gap) for line in lines if (gap := _difference(results, *line)) is not None]
+    paired = [(*line, gap) for line in lines if (gap := difference(results, *line)) is not None]
     adjusted = holm([gap.p for *_, gap in paired])
     return tuple(_verdict(*line, p) for line, p in zip(paired, adjusted))
 
@@ -31,7 +31,7 @@ def _comparable(arm: Arm, other: Arm) -> bool:
     return arm.role == "pruned" and other.control and same_setting and same_recovery and meant
 
 
-def _difference(results: Results, arm: Arm, other: Arm, metric: str) -> Difference | None:
+def difference(results: Results, arm: Arm, other: Arm, metric: str) -> Difference | None:
     """Arm minus control; None where no seed is in both. A number that no seed changes stands beside every seed of the other."""
     here = results.values(what=arm.what, budget=arm.budget, metric=metric)
     there = results.values(what=other.what, budget=other.budget, metric=metric)

@@ -78,6 +78,8 @@ def headline(data: ReportData) -> Arm | None:
 
 def tiles(data: ReportData) -> tuple[str, list[dict[str, str]]]:
     """Headline numbers beside the dense ones: metrics, then plan quantities, then training time; nothing without a dense arm."""
+    if data.heats and data.headline is None:
+        return "", []  # one arm out of many would stand for all
     found = arms(data.results)
     pruned = headline(data)
     dense = None if pruned is None else dense_of(pruned, found)

@@ -120,6 +120,8 @@ class _Builder:
         if state.dynamic is not None:
             dynamic = {"method": state.dynamic.method.model_dump(mode="json"), "budget": state.dynamic.budget}
         table = self.table("train", case.train)
+        if not state.rows and dynamic is None:
+            table["equal"] = "steps"  # on every row the two are one training
         state.model = self.node("train", f"training of {label}", inputs, **table, seed=seed, dynamic=dynamic)
         state.dense = state.model
 
