@@ -36,7 +36,7 @@ class Fit:
         epochs, steps: length of each run; give one.
         seeds: one run each; scores are averaged over the runs.
         settings: everything else of `train.loop.fit` (lr, batch, schedule, augment, ...).
-        recorder: `el2n_epochs` and `window` of the Recorder.
+        recorder: `el2n_epochs`, `window` and `early` of the Recorder.
     """
 
     factory: Callable[[], nn.Module]
