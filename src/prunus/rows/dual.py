@@ -7,7 +7,8 @@ Cost: `early` epochs of one training run, not a whole one. O(n J) at the end of 
   numbers for each row.
 Departures: the score is the mean over windows of std_J(p_y) * (1 - mean_J(p_y)), std with J - 1. The released code
   multiplies the std by 10, which changes no order and no draw. Windows are over presentations of the row, so a row
-  that an epoch leaves out loses no window. A row without a whole window is refused, not scored 0.
+  that an epoch leaves out loses no window. A row without a whole window is refused, not scored 0. The paper samples
+  by a Beta distribution where little is kept: `select="beta"`.
 """
 
 from __future__ import annotations
