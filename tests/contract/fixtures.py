@@ -61,7 +61,7 @@ def row_signals() -> Signals:
     """Every signal of rows that any pass or any recorded run can give."""
     data = dataset()
     passed = [name for name, found in providers().items() if found.level == "rows"]
-    measured = collect(vit(), data, passed).rows
+    measured = collect(vit(), data, passed, checkpoints=checkpoints()).rows
     assert measured is not None
     recorder = Recorder(data, window=2)
     for epoch in range(4):
@@ -150,6 +150,15 @@ def model(unit: str) -> nn.Module:
 def vit() -> nn.Module:
     """A classifier with 64 tokens, two blocks and attention."""
     return copy.deepcopy(_vit())
+
+
+@cache
+def checkpoints() -> list[dict[str, Tensor]]:
+    """Two earlier states of `vit`, for signals over checkpoints."""
+    return [
+        seeded(TinyViT, seed, size=16, patch=2, channels=1, dim=16, depth=2, heads=2, classes=4).state_dict()
+        for seed in (1, 2)
+    ]
 
 
 EXAMPLE = torch.zeros(1, 1, 16, 16)
