@@ -10,6 +10,7 @@ import numpy as np
 from prunus.allocate.request import Request
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput, BudgetUnreachable, FingerprintMismatch, IdMismatch
 from prunus.core.fingerprint import fingerprint_array
 from prunus.core.plan import Kept, Plan
@@ -100,7 +101,7 @@ def plan_rows(
     score: Score,
     budget: str | Budget,
     *,
-    select: str | None = None,
+    select: str | Sequence[str] | None = None,
     allocate: str | None = None,
     seed: int = 0,
     data: Dataset | None = None,
@@ -111,7 +112,8 @@ def plan_rows(
     Args:
         score: over rows.
         budget: `30% rows`, `5000 rows`; its pinned ids stay, its banned ids go.
-        select: a selector; default ccs for hard / easy scores, top for keep scores.
+        select: a selector, or several in turn (`["semdedup", "ccs"]` or `"semdedup,ccs"`); default ccs for hard / easy
+            scores, top for keep scores.
         allocate: an allocator that splits the budget over the classes first (the budget's floor holds for each); without one
             the selector sees all rows, and its own `within="class"` keeps the same share of every class.
         seed: for selectors that draw.
@@ -149,8 +151,8 @@ def plan_rows(
     return _plan(score, group, asked, kept, made)
 
 
-def _selector(name: str) -> Method:
-    method = registry.find(name, kind="selector")
+def _selector(name: str | Sequence[str]) -> Method:
+    method = find_selector(name)
     if method.unit not in ("", "rows"):
         raise BadInput(f"{method.id} selects {method.unit}, not rows: choose top, ccs or another selector of any unit")
     return method

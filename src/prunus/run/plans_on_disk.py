@@ -12,6 +12,7 @@ from torch import nn
 
 from prunus.core import files, registry
 from prunus.core.budget import Budget, Term
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.score import Score
@@ -123,7 +124,7 @@ def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     signals = runs[0].align(score.group("rows").ids) if runs else Signals(ids=data.ids, **labels)
     score = replace(score, signals=signals)
     select: Params = params.get("select") or {"name": default_selector(score), "options": {}}
-    chosen = registry.find(select["name"], kind="selector")
+    chosen = find_selector(select["name"])
     options: Params = dict(select["options"])
     if params["within"] and any(option.name == "within" for option in chosen.options):
         options["within"] = params["within"]
