@@ -23,6 +23,7 @@ from prunus.run.plans_on_disk import modules_signals, rows_signals
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.run.stages import STAGES
 from prunus.sources.models import open_model
+from prunus.train.loop import fit
 
 Params = dict[str, Any]
 DIGITS: Params = {"source": "sklearn:digits", "fit": {"limit": 96}, "val": {"share": 0.2, "limit": 16}}
@@ -281,6 +282,19 @@ def test_rows_may_be_chosen_while_training(made: Made) -> None:
     params = {**table_of, "dynamic": {"method": {"name": "rs2", "options": {}}, "budget": "50% rows"}}
     folder = made("train", "dynamic", params, data=data(made), model=model(made))
     assert samples_of(folder) == 2 * 48
+
+
+def test_a_teacher_teaches_the_rows_that_stay(made: Made, tmp_path: Path) -> None:
+    params = {**table(TrainTable, **TRAIN), "seed": 1, "teacher": {"alpha": "auto", "temperature": 2.0}}
+    inputs = {"data": data(made), "model": model(made), "plan": rows_plan(made), "teacher": trained(made)}
+    folder = made("train", "taught", params, **inputs)
+    assert files.read_json(folder / "training.json")["alpha"] == 0.75  # half of the rows: 1 - 0.5 / 2
+    rows = Plan.load(rows_plan(made)).apply(read_rows(data(made), "fit"))
+    alike, teacher = read_model(model(made)), read_model(trained(made))
+    settings: Params = {"batch": 32, "lr": 0.05, "steps": 3, "seed": 1, "channels_last": True}
+    fit(alike, rows, teacher=teacher, distill=0.75, temperature=2.0, **settings)
+    torch.testing.assert_close(dict(read_model(folder).state_dict()), dict(alike.state_dict()))
+    assert not torch.equal(alike.state_dict()["linear.weight"], teacher.state_dict()["linear.weight"])
 
 
 def test_unknown_augmentations_are_named(made: Made, tmp_path: Path) -> None:

@@ -228,16 +228,22 @@ def _rows(work: Work, node_id: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def cost(work: Work, node_id: str) -> dict[str, float]:
-    """What a node was made from: CPU-seconds of signals, selection, training and recovery, and samples seen in training."""
+    """What a node was made from: CPU-seconds of signals, selection, teacher, training, recovery; samples seen in training.
+
+    A teacher's training is told apart: it is spent once, however many students follow.
+    """
     spent: dict[str, float] = {}
-    for source in work.graph.before(node_id):
+    sources = work.graph.before(node_id)
+    teachers = {source for node in sources if (source := work.graph.nodes[node].inputs.get("teacher"))}
+    for source in sources:
         kind = SPENT_ON.get(work.graph.nodes[source].stage)
+        kind = "teacher" if kind and source in teachers else kind
         entry = work.entries.get(source) or work.store.get(work.keys[source])
         if kind is None or entry is None:
             continue
         if "cpu_s" in entry.cost:
             spent[f"{kind}_cpu_s"] = spent.get(f"{kind}_cpu_s", 0.0) + float(entry.cost["cpu_s"])
-        if (samples := samples_of(entry.path)) is not None:
+        if kind != "teacher" and (samples := samples_of(entry.path)) is not None:
             spent["samples"] = spent.get("samples", 0.0) + samples
     return dict(sorted(spent.items()))
 
