@@ -84,6 +84,14 @@ def equal_rows() -> Signals:
     return changed(signals, **{name: value.clone() for name, value in same.items()})
 
 
+def options(method: Any) -> dict[str, Any]:
+    """What a method can't do without: 20 rows of a target, as a small classifier sees them, for those that have one."""
+    if "target" not in method.keywords:
+        return {}
+    width = row_signals().field("embedding").shape[1]
+    return {"target": Signals(logits=draw(20, 4, seed=21), embedding=draw(20, width, seed=22))}
+
+
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 

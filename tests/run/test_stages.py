@@ -18,7 +18,7 @@ from prunus.flow.save import got
 from prunus.recipe.schema import DataTable, MeasureTable, ModelTable, PruneTable, RecoverTable, SignalsTable, TrainTable
 from prunus.run.folder import samples_of
 from prunus.run.models_on_disk import constructed, plans_of, read_model
-from prunus.run.outside import plan_facts
+from prunus.run.outside import plan_facts, target_facts
 from prunus.run.plans_on_disk import modules_signals, rows_signals
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.run.stages import STAGES
@@ -266,6 +266,23 @@ def test_pinned_rows_stay_and_banned_rows_go(made: Made, tmp_path: Path) -> None
     pinned.write_text(f"{ids[0]}\n")
     assert set(before) == {"pin", "ban"} and plan_facts(params) != before
     assert plan_facts(step("el2n_sum", "40% rows")) == {}
+
+
+def test_a_target_is_found_and_counts_with_its_file(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.full((6, 10), -1.0)
+    logits[:4, 3], logits[4:, 8] = 1.0, 1.0
+    np.savez(tmp_path / "target.npz", logits=logits)
+    monkeypatch.setenv("PRUNUS_DATA", str(tmp_path))
+    params = {"unit": "rows", "method": {"name": "label_mapping", "options": {"target": "target.npz"}}, "at": ""}
+    found = Score.load(made("score", "mapped-score", params, data=data(made)))
+    labels = read_rows(data(made), "fit").labels
+    assert set(found.group("rows").values[labels == 3]) == {10} and set(found.group("rows").values[labels == 8]) == {9}
+    before = target_facts(params)
+    np.savez(tmp_path / "target.npz", logits=logits[:5])
+    assert set(before) == {"target target.npz"} and target_facts(params) != before
+    assert plan_facts({"select": params["method"]}) == target_facts(params)
 
 
 def test_training_reads_the_rows_that_stay_and_tells_its_cost(made: Made) -> None:

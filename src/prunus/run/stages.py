@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunus.run import measures_on_disk, models_on_disk, plans_on_disk, rows_on_disk, shorter
-from prunus.run.outside import data_facts, model_facts, plan_facts
+from prunus.run.outside import data_facts, model_facts, plan_facts, target_facts
 from prunus.run.stage import Stage
 
 STAGES: dict[str, Stage] = {
@@ -11,7 +11,7 @@ STAGES: dict[str, Stage] = {
     "model": Stage(models_on_disk.make_model, facts=model_facts),
     "train": Stage(models_on_disk.train, trains=True, shorter=shorter.train),
     "signals": Stage(plans_on_disk.record_signals, version=2, trains=True, shorter=shorter.signals),
-    "score": Stage(plans_on_disk.make_score),
+    "score": Stage(plans_on_disk.make_score, facts=target_facts),
     "plan": Stage(plans_on_disk.make_plan, facts=plan_facts),
     "apply": Stage(models_on_disk.apply_plan),
     "recover": Stage(models_on_disk.recover_model, version=2, trains=True, shorter=shorter.recover),
