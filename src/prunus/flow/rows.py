@@ -19,6 +19,7 @@ from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
+from prunus.flow.labelled import without_labels
 from prunus.prunables.dataset import Dataset, require_role
 from prunus.rows.runs import mean
 from prunus.select.by_label import labels_of, part
@@ -76,18 +77,27 @@ def _one(data: Dataset, signals: Signals | None, found: Method, options: dict[st
 def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
     """The signals of exactly these rows in this order, with labels from the data where they were not recorded."""
     if signals is None:
-        arrays = {} if data.labels is None else {"labels": data.labels}
-        signals = Signals(ids=data.ids, **arrays)
+        labels = data.labels
+        signals = Signals.nothing(data.ids) if labels is None else Signals(ids=data.ids, labels=labels)
     elif not np.array_equal(signals.ids, data.ids):
         signals = signals.align(data.ids)
     if "labels" not in signals.names and data.labels is not None:
         signals = signals.merge(Signals(ids=data.ids, labels=data.labels))
-    if missing := [name for name in method.needs if name not in signals.names]:
+    if missing := missing_signals(method, signals):
+        if "labels" in missing:
+            raise BadInput(without_labels(method, data.name))
         raise BadInput(
             f"{method.id} needs {', '.join(missing)}, and the signals hold {', '.join(signals.names) or 'none'}: "
             f"record them (prunus signals --need {','.join(method.needs)}) or pass them to px.Signals"
         )
     return signals
+
+
+def missing_signals(method: Method, signals: Signals) -> list[str]:
+    """What the method needs and the signals lack; a signal that stands in for the others (`instead=`) leaves labels only."""
+    needs = [name for name in method.needs if name not in signals.names]
+    stands_in = any(name in signals.names for name in method.facts.get("instead", ()))
+    return [name for name in needs if name == "labels"] if stands_in else needs
 
 
 def _values(method: Method, signals: Signals, rng: Rng, options: dict[str, Any]) -> np.ndarray:
