@@ -48,9 +48,30 @@ class Fit:
 
     def run(self, data: Dataset, need: Iterable[str], step: StepFn | None = None) -> list[Signals]:
         """Signals of every run, rows in the order of the data."""
-        return [self._one(data, set(need), step, seed) for seed in self.seeds]
+        return [rows for rows, _ in self.pairs(data, need, step=step)]
 
-    def _one(self, data: Dataset, need: set[str], step: StepFn | None, seed: int) -> Signals:
+    def pairs(
+        self,
+        data: Dataset,
+        need: Iterable[str],
+        val: Dataset | None = None,
+        val_need: Iterable[str] = (),
+        step: StepFn | None = None,
+    ) -> list[tuple[Signals, Signals | None]]:
+        """Signals of every run, and what its trained model says of validation rows.
+
+        Args:
+            data: rows of role fit, trained on.
+            need: names of signals of these rows.
+            val: rows of role val, or None.
+            val_need: names of signals of rows of role val, from a pass at the end.
+            step: adapter of a batch.
+        """
+        return [self._one(data, set(need), step, seed, val, set(val_need)) for seed in self.seeds]
+
+    def _one(
+        self, data: Dataset, need: set[str], step: StepFn | None, seed: int, val: Dataset | None, val_need: set[str]
+    ) -> tuple[Signals, Signals | None]:
         require_role(data, {"fit", "train"}, what="training for signals")
         from prunus.core.rng import torch_fork
 
@@ -65,11 +86,27 @@ class Fit:
             rows = collect(model, data, passed, step=step).rows
             assert rows is not None
             parts.append(rows.align(data.ids))
+        if not parts and val is not None:  # nothing but the validation rows is looked at
+            parts = [Signals(ids=data.ids, labels=data.labels)]
         if not parts:
             raise BadInput("nothing was asked for: name the signals to record")
         made = parts[0] if len(parts) == 1 else parts[0].merge(parts[1])
         made.provenance = {**made.provenance, "seed": seed, "threads": torch.get_num_threads()}
-        return made
+        return made, None if val is None else validation(model, val, val_need, step=step)
+
+
+def validation(
+    model: nn.Module, val: Dataset, need: Iterable[str], *, step: StepFn | None = None, batch: int = 64
+) -> Signals:
+    """Signals of validation rows, with their labels, by one pass.
+
+    Raises:
+        SplitError: the rows have another role than val (or fit, which a user may vouch for).
+    """
+    require_role(val, {"val", "fit", "train"}, what="judging classes on validation rows")
+    found = collect(model, val, set(need) - GIVEN, step=step, batch=batch, role="val", progress=False).rows
+    assert found is not None
+    return found if val.labels is None else found.merge(Signals(ids=val.ids, labels=val.labels))
 
 
 def row_signals(
