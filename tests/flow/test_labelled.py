@@ -17,7 +17,7 @@ X = np.random.RandomState(0).randn(8, 4).astype(np.float32)
 
 
 def test_what_does_without_labels_is_named_and_works():
-    names = unlabelled()
+    names = unlabelled().split(", ")
     assert {"entropy", "prototypes", "deepfool", "random"} <= set(names)
     assert not {"el2n", "aum", "dual", "vog", "label_quality", "loss", "grand", "forgetting"} & set(names)
     data, model = px.Dataset(X), torch.nn.Linear(4, 3)

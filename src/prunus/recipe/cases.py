@@ -31,6 +31,7 @@ class Step:
     allocate: Choice | None = None
     compensate: Choice | None = None
     within: str = ""
+    over: str = ""
     at: str = ""
     groups: str = ""
     floor: int = 1

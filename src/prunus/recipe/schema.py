@@ -234,6 +234,7 @@ class PruneTable(Table):
     select: Choices | None = None
     within: str = ""
     allocate: Choices | None = None
+    over: str = ""
     compensate: Choices | None = None
     at: str = ""
     groups: Literal["", "all", "inner"] = ""
