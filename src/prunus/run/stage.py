@@ -41,6 +41,7 @@ class Stage:
         facts: `facts(params)`: what the result depends on outside the run, as fingerprints of files; part of the key.
         estimate: `estimate(params)`: what it will take.
         trains: the result depends on thread count and torch version (signals and models from training).
+        warm: called before the clock starts: what a process imports once is no cost of its first stage.
     """
 
     body: Body
@@ -48,6 +49,7 @@ class Stage:
     facts: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
     estimate: Callable[[dict[str, Any]], Estimate] | None = None
     trains: bool = False
+    warm: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
