@@ -23,7 +23,8 @@ ROWS, MODULES = ([name for name in PASSED if KNOWN[name].level == level] for lev
 
 def fields(need, model=None, **settings) -> dict[str, torch.Tensor]:
     """The signal of every row in the order of ids, or of every module."""
-    made = collect(model or fixtures.vit(), settings.pop("data", fixtures.dataset()), need, **settings)
+    options = {"checkpoints": fixtures.checkpoints()} if need.startswith("gradient_") else {}
+    made = collect(model or fixtures.vit(), settings.pop("data", fixtures.dataset()), need, **options, **settings)
     if made.rows is not None and need in ROWS:
         return {need: made.rows.align(np.sort(fixtures.arrays()[0])).field(need)}
     return {f"{name}.{key}": value for name, stats in made.modules.items() for key, value in stats.fields.items()}

@@ -50,6 +50,12 @@ def test_a_single_table_needs_no_name() -> None:
         (tiny(arms=prune(budget="30% rosw")), "rosw"),
         (tiny(controls={"rowss": []}), "did you mean rows"),
         (tiny(signals={"train": "f"}), r"\[train\] for signals main.*'f'"),
+        (
+            tiny(arms=[{**prune()[0], "teacher": "ful"}], teacher={"full": {}}),
+            r"\[teacher\] .*'ful'; did you mean full",
+        ),
+        (tiny(teacher={"full": {"train": "mian"}}), r"\[train\] for teacher full.*'mian'; did you mean main"),
+        (tiny(teacher={"full": {"alfa": 1}}), r"key in teacher\.full .*'alfa'; did you mean alpha"),
     ],
 )
 def test_unknown_names_tell_the_nearest(raw: dict[str, Any], message: str) -> None:
@@ -69,6 +75,9 @@ def test_unknown_names_tell_the_nearest(raw: dict[str, Any], message: str) -> No
         (tiny(arms=prune(unit="row")), "unit is one of"),
         (tiny(arms=prune(budget="lots")), "not a budget"),
         (tiny(train={"epochs": 1, "steps": 2}), "either epochs or steps"),
+        (tiny(teacher={"full": {"alpha": 1.5}}), r"teacher\.full\.alpha.*1\.5"),
+        (tiny(teacher={"full": {"temperature": 0}}), r"teacher\.full\.temperature"),
+        (tiny(teacher={"full": {}}, arms=[{**prune(budget="50% macs")[0], "teacher": "full"}]), "nobody can teach"),
         (tiny(train={"a": {"epochs": 1}, "b": {"epochs": 2}}), r"must say which \[train\].*a, b"),
         (tiny(arms=prune() + prune()), "two arms are called 'loss'"),
         (tiny(controls={"rows": [3]}), "3 is no control"),
@@ -196,3 +205,26 @@ def test_several_units_in_one_arm() -> None:
     assert [case.arm for case in arms] == ["a then c"] * 2
     assert [case.budget for case in arms] == ["30% rows then 50% macs", "10% rows then 50% macs"]
     assert [case.arm for case in tried if case.control] == ["a then r"] * 2
+
+
+def test_teachers_are_a_sweep_and_the_dense_arm_is_never_taught() -> None:
+    arms = [{**prune()[0], "teacher": ["none", "full"]}]
+    tried = cases(parse(tiny(arms=arms, teacher={"full": {}})))
+    assert [(case.arm, case.teacher) for case in tried if not case.control] == [
+        ("dense", ""),
+        ("loss", ""),
+        ("loss, taught by full", "full"),
+    ]
+    controls = {case.arm: case for case in tried if case.control}
+    assert set(controls) == {"random", "random, taught by full"}
+    assert controls["random, taught by full"].teacher == "full"
+
+
+def test_an_arm_that_is_taught_stands_beside_the_same_rows_without_a_teacher() -> None:
+    raw = tiny(arms=[{**prune()[0], "teacher": "full"}], teacher={"full": {}})
+    raw.pop("controls")
+    tried = cases(parse(raw))
+    untaught = next(case for case in tried if case.arm == "loss, taught by full (not taught)")
+    taught = next(case for case in tried if case.arm == "loss, taught by full")
+    assert (untaught.control, untaught.teacher, untaught.steps, untaught.like) == (True, "", taught.steps, taught)
+    assert not any("not taught" in case.arm for case in cases(parse(tiny(controls={"rows": ["no_teacher"]}))))

@@ -22,6 +22,7 @@ from prunus.cli.flags import (
     Out,
     Overwrite,
     Seed,
+    Select,
     Size,
 )  # fmt: skip
 from prunus.cli.forecast import nothing_to_time
@@ -29,6 +30,7 @@ from prunus.cli.options import EXTRA, arguments, assign, find_method, own_flags
 from prunus.cli.show import facts, new_place, note, show, table
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def register(app: typer.Typer) -> None:
 def plan(
     context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="SCORE BUDGET | MODEL METHOD BUDGET", help=f"{BUDGET} {MODEL}")],
-    select: Annotated[str, typer.Option(help="Rows: selector; default ccs for hardness, top for keep scores.")] = "",
+    select: Select = "",
     allocate: Annotated[
         str, typer.Option(help="Rows: allocator that splits the budget over classes (needs --data).")
     ] = "",
@@ -165,7 +167,7 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
     from prunus.flow.rows import default_selector, plan_rows
 
     score, data = scored
-    selector = registry.find(settings.get("select") or default_selector(score), kind="selector")
+    selector = find_selector(settings.get("select") or default_selector(score))
     _refuse_unfit(settings, ("select", "allocate", "within"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     options = assign(pairs, selector, also=pick["flags"])[0]

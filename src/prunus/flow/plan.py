@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.prunable import as_prunable
@@ -98,7 +99,7 @@ def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
     if made.unit == "rows":
         from prunus.flow.rows import plan_rows
 
-        chosen = registry.find(settings.get("select") or ("top" if made.sense == "keep" else "ccs"), kind="selector")
+        chosen = find_selector(settings.get("select") or ("top" if made.sense == "keep" else "ccs"))
         _, options = _settings(chosen, settings)
         _nothing_left(settings, options, ("select", "allocate", "seed", "data"), chosen)
         rest = {name: value for name, value in settings.items() if name not in options}

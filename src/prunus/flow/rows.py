@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from torch import Tensor
 
 from prunus.allocate.request import Request
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput, BudgetUnreachable, FingerprintMismatch, IdMismatch
 from prunus.core.fingerprint import fingerprint_array
 from prunus.core.plan import Kept, Plan
@@ -21,6 +23,7 @@ from prunus.prunables.dataset import Dataset, require_role
 from prunus.rows.runs import mean
 from prunus.select.by_label import labels_of, part
 from prunus.signals.rowset import Signals
+from prunus.signals.target import opened
 
 GROUP = "rows"
 CHUNK = 65_536
@@ -50,7 +53,7 @@ def score_rows(
         BadInput: a signal the criterion needs was not recorded.
     """
     require_role(data, {"fit", "val", "train"}, what=f"scoring rows with {method}")
-    found, options = registry.find(method, unit="rows", kind="criterion"), dict(options or {})
+    found, options = registry.find(method, unit="rows", kind="criterion"), _with_target(options)
     found.check_options(options)
     runs = [signals] if signals is None or isinstance(signals, Signals) else list(signals)
     rng = Rng(seed, found.id)
@@ -62,7 +65,8 @@ def _one(data: Dataset, signals: Signals | None, found: Method, options: dict[st
     """The score of one run."""
     aligned = _aligned(data, signals, found)
     values = _values(found, aligned, rng, options)
-    made = {"method": found.id, "options": options, "seed": rng.seed, "data": data.name}
+    told = {name: _told(value) for name, value in options.items()}
+    made: dict[str, Any] = {"method": found.id, "options": told, "seed": rng.seed, "data": data.name}
     if signals is not None:
         made["signals"] = dict(signals.provenance)
     sense = found.facts.get("sense", "keep")
@@ -100,7 +104,7 @@ def plan_rows(
     score: Score,
     budget: str | Budget,
     *,
-    select: str | None = None,
+    select: str | Sequence[str] | None = None,
     allocate: str | None = None,
     seed: int = 0,
     data: Dataset | None = None,
@@ -111,7 +115,8 @@ def plan_rows(
     Args:
         score: over rows.
         budget: `30% rows`, `5000 rows`; its pinned ids stay, its banned ids go.
-        select: a selector; default ccs for hard / easy scores, top for keep scores.
+        select: a selector, or several in turn (`["semdedup", "ccs"]` or `"semdedup,ccs"`); default ccs for hard / easy
+            scores, top for keep scores.
         allocate: an allocator that splits the budget over the classes first (the budget's floor holds for each); without one
             the selector sees all rows, and its own `within="class"` keeps the same share of every class.
         seed: for selectors that draw.
@@ -125,7 +130,7 @@ def plan_rows(
     if asked.unit != "rows":
         raise BadInput(f"a score over rows takes a budget in rows, not {asked.short()!r}")
     same_rows(score, data)
-    method, options = _selector(select or default_selector(score)), dict(options or {})
+    method, options = _selector(select or default_selector(score)), _with_target(options)
     method.check_options(options)
     group = _whole(score)
     _check_needs(method, group)
@@ -149,8 +154,8 @@ def plan_rows(
     return _plan(score, group, asked, kept, made)
 
 
-def _selector(name: str) -> Method:
-    method = registry.find(name, kind="selector")
+def _selector(name: str | Sequence[str]) -> Method:
+    method = find_selector(name)
     if method.unit not in ("", "rows"):
         raise BadInput(f"{method.id} selects {method.unit}, not rows: choose top, ccs or another selector of any unit")
     return method
@@ -167,15 +172,26 @@ def _check_needs(method: Method, group: GroupScore) -> None:
         )
 
 
+def _with_target(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options, the target read where it is a path: provenance tells what it holds, not where it lies."""
+    found = dict(options or {})
+    return {**found, "target": opened(found["target"])} if found.get("target") is not None else found
+
+
 def _told(value: Any) -> Any:
-    """An option as provenance: a score given as one (the cut of ccs) is told by its method and a hash of its numbers."""
+    """An option as provenance: arrays, scores and signals are told by a hash of their numbers."""
     if isinstance(value, Score):
         return {"score": dict(value.provenance)}
-    if not isinstance(value, GroupScore):
-        return value
-    order = np.argsort(value.ids, kind="stable")
-    numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
-    return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
+    if isinstance(value, GroupScore):
+        order = np.argsort(value.ids, kind="stable")
+        numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
+        return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
+    if isinstance(value, Signals):
+        order = np.argsort(value.ids, kind="stable")
+        return {name: fingerprint_array(np.asarray(value.field(name)), order) for name in value.names}
+    if isinstance(value, list | tuple):
+        return [_told(one) for one in cast("Sequence[Any]", value)]
+    return fingerprint_array(np.asarray(value)) if isinstance(value, np.ndarray | Tensor) else value
 
 
 def default_selector(score: Score) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +18,11 @@ from prunus.prunables.roles import require_role
 from prunus.signals.catalogue import providers
 from prunus.signals.collect import collect
 from prunus.signals.dynamics import PROVIDES as RECORDED
+from prunus.signals.gradient_variance import PROVIDES as OVER_CHECKPOINTS
 from prunus.signals.modules import ModuleSignals
 from prunus.signals.recorder import Recorder
 from prunus.signals.rowset import Signals
+from prunus.train.feed import Feed
 from prunus.train.loop import fit
 from prunus.train.step import StepFn
 
@@ -36,7 +39,8 @@ class Fit:
         epochs, steps: length of each run; give one.
         seeds: one run each; scores are averaged over the runs.
         settings: everything else of `train.loop.fit` (lr, batch, schedule, augment, ...).
-        recorder: `el2n_epochs` and `window` of the Recorder.
+        recorder: `el2n_epochs`, `window` and `early` of the Recorder.
+        checkpoints: states kept of each run, evenly spaced and the last one among them, where a signal is over checkpoints.
     """
 
     factory: Callable[[], nn.Module]
@@ -45,6 +49,7 @@ class Fit:
     seeds: Sequence[int] = (0,)
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     recorder: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    checkpoints: int = 5
 
     def run(self, data: Dataset, need: Iterable[str], step: StepFn | None = None) -> list[Signals]:
         """Signals of every run, rows in the order of the data."""
@@ -58,11 +63,14 @@ class Fit:
             model = self.factory()
         recorded = tuple(sorted(need & set(RECORDED)))
         recorder = Recorder(data, recorded, **self.recorder) if recorded else None
+        passed = need - set(RECORDED) - GIVEN
+        kept = self._kept(data) if passed & set(OVER_CHECKPOINTS) else ()
         length = {"epochs": self.epochs, "steps": self.steps}
-        fit(model, data, step=step, seed=seed, record=recorder, **length, **self.settings)
+        history = fit(model, data, step=step, seed=seed, record=recorder, snapshots=kept, **length, **self.settings)
         parts: list[Signals] = [recorder.signals()] if recorder is not None else []
-        if passed := need - set(RECORDED) - GIVEN:
-            rows = collect(model, data, passed, step=step).rows
+        if passed:
+            options: dict[str, Any] = {"checkpoints": [history.snapshots[at] for at in kept]} if kept else {}
+            rows = collect(model, data, passed, step=step, **options).rows
             assert rows is not None
             parts.append(rows.align(data.ids))
         if not parts:
@@ -70,6 +78,17 @@ class Fit:
         made = parts[0] if len(parts) == 1 else parts[0].merge(parts[1])
         made.provenance = {**made.provenance, "seed": seed, "threads": torch.get_num_threads()}
         return made
+
+    def _kept(self, data: Dataset) -> tuple[int, ...]:
+        """Steps after which a state is kept, but for the last."""
+        if self.checkpoints < 2:
+            raise BadInput(f"a variance over checkpoints needs 2 or more, not {self.checkpoints}")
+        batch = int(self.settings.get("batch", inspect.signature(fit).parameters["batch"].default))
+        total = self.steps or (self.epochs or 0) * len(Feed(data, batch))
+        kept = sorted({round(total * part / self.checkpoints) for part in range(1, self.checkpoints)} - {0, total})
+        if len(kept) < self.checkpoints - 1:
+            raise BadInput(f"{total} steps hold no {self.checkpoints} checkpoints: train longer, or ask for fewer")
+        return tuple(kept)
 
 
 def row_signals(

@@ -17,6 +17,7 @@ from prunus.recipe.schema import SIMPLE_RULES, ArmTable, Choice, PruneTable, Rec
 DATA_UNITS = ("rows", "pairs", "tables")
 SWEPT = ("method", "select", "allocate", "compensate")
 SETTINGS = ("data", "model", "train")
+NO_TEACHER = "no_teacher"  # the control of a taught arm: the same rows, without its teacher
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Case:
         control: True for controls.
         like: the case whose counts per group a random control copies.
         seeds: of this case; () for those of the run.
+        teacher: name of the table of the teacher; "" where none teaches. The dense arm is never taught.
     """
 
     arm: str
@@ -72,6 +74,7 @@ class Case:
     control: bool = False
     like: Case | None = None
     seeds: tuple[int, ...] = ()
+    teacher: str = ""
 
     @property
     def label(self) -> str:
@@ -147,10 +150,23 @@ def _in_one(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
     for combination in itertools.product(*swept):
         label = " then ".join(step.label for step in combination)
         name = label if not arm.name else f"{arm.name}: {label}" if several else arm.name
-        for budgets in itertools.product(*(step.budget for step in arm.prune)):
+        for teacher, *budgets in itertools.product(_teachers(arm, case), *(step.budget for step in arm.prune)):
             steps = tuple(replace(step, budget=budget) for step, budget in zip(combination, budgets))
             shown = " then ".join(Budget.parse(budget).short() for budget in budgets)
-            yield replace(case, arm=name, budget=shown, steps=steps)
+            yield replace(case, arm=name + _taught(teacher), budget=shown, steps=steps, teacher=teacher)
+
+
+def _teachers(arm: ArmTable, case: Case) -> tuple[str, ...]:
+    """Names of the teachers of an arm, "" for none."""
+    found = tuple("" if name == "none" else name for name in arm.teacher) or ("",)
+    if any(found) and not case.train:
+        raise BadInput(f"teacher = {list(arm.teacher)}: {case.arm or 'an arm'} is not trained, so nobody can teach it")
+    return found
+
+
+def _taught(teacher: str) -> str:
+    """The end of an arm's name."""
+    return f", taught by {teacher}" if teacher else ""
 
 
 def _choices(table: PruneTable) -> Iterator[Step]:
@@ -162,7 +178,7 @@ def _choices(table: PruneTable) -> Iterator[Step]:
 
 def _dense(case: Case) -> Iterator[Case]:
     """What the case is compared with: nothing removed, with the same training, and with the same recovery."""
-    bare = replace(case, arm="dense", budget="", steps=(), signals="", recover="", control=False, like=None)
+    bare = replace(case, arm="dense", budget="", steps=(), signals="", recover="", control=False, like=None, teacher="")
     yield bare
     if case.recover:
         yield replace(bare, arm="dense, recovered", recover=case.recover)
@@ -198,18 +214,28 @@ def _distinct(dense: list[Case]) -> list[Case]:
 
 
 def _controls(recipe: Recipe, arm: ArmTable, case: Case) -> Iterator[Case]:
-    """The arm with each unit's methods replaced by random and by the unit's simple rule."""
+    """The arm with each unit's methods replaced by random and by the unit's simple rule, and without its teacher."""
     for position, step in enumerate(case.steps):
         given = arm.controls if arm.controls is not None else recipe.controls.get(step.unit)
-        for control in SIMPLE_RULES.get(step.unit, ("random",)) if given is None else given:
-            other = _control_step(step, control)
-            if other == step:
-                continue
-            copies = step.unit not in DATA_UNITS and other.method.name == "random"
-            steps = (*case.steps[:position], other, *case.steps[position + 1 :])
-            name = " then ".join(s.label for s in steps)
-            name = f"{name} (as {case.arm})" if copies else name
-            yield replace(case, arm=name, steps=steps, control=True, like=case if copies else None)
+        usual = (*SIMPLE_RULES.get(step.unit, ("random",)), NO_TEACHER)
+        made = (_control(case, position, control) for control in (usual if given is None else given))
+        yield from (control for control in made if control is not None)
+
+
+def _control(case: Case, position: int, control: Any) -> Case | None:
+    """One control at one step; None where it would be the arm itself."""
+    if control == NO_TEACHER:
+        told: dict[str, Any] = {"control": True, "like": case, "teacher": ""}
+        return replace(case, arm=f"{case.arm} (not taught)", **told) if case.teacher and not position else None
+    step = case.steps[position]
+    other = _control_step(step, control)
+    if other == step:
+        return None
+    copies = step.unit not in DATA_UNITS and other.method.name == "random"
+    steps = (*case.steps[:position], other, *case.steps[position + 1 :])
+    name = " then ".join(s.label for s in steps) + _taught(case.teacher)
+    name = f"{name} (as {case.arm})" if copies else name
+    return replace(case, arm=name, steps=steps, control=True, like=case if copies else None)
 
 
 def _control_step(step: Step, control: Any) -> Step:

@@ -18,7 +18,7 @@ from prunus.core import files
 from prunus.core.budget import Budget
 from prunus.core.prunable import UNITS
 
-NAMED = ("data", "model", "train", "signals", "recover", "measure")
+NAMED = ("data", "model", "train", "teacher", "signals", "recover", "measure")
 SCHEMES = ("datasets", "gguf", "package", "prunus", "sklearn", "timm", "torchvision", "transformers")
 SIMPLE_RULES = {
     "rows": ("random", "random_balanced", "rs2"),
@@ -156,6 +156,21 @@ class TrainTable(Table):
         return self
 
 
+class TeacherTable(Table):
+    """`[teacher]`: a model trained on every row of role fit, which teaches the rows that stay (distillation).
+
+    `train` and `model` name tables, by default the arm's own; train = "none" takes the model's given weights as they are.
+    `seed` is the teacher's; by default that of its student + 1, so that no student begins where its teacher began and
+    the dense arm of the next seed is the teacher. `alpha` and `temperature` as in the recovery distill.
+    """
+
+    train: str = ""
+    model: str = ""
+    seed: int | None = None
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+
+
 class SignalsTable(Table):
     """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training."""
 
@@ -234,6 +249,7 @@ class ArmTable(Table):
     """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run.
 
     Lists of `data`, `model` and `train` are sweeps: every combination is a setting, compared within itself.
+    `teacher` names tables of teachers; a list, in which "none" may stand, is a sweep.
     """
 
     prune: Annotated[tuple[PruneTable, ...], BeforeValidator(_as_list), Field(min_length=1)]
@@ -241,6 +257,7 @@ class ArmTable(Table):
     data: OneOrMore = ""
     model: OneOrMore = ""
     train: OneOrMore = ""
+    teacher: Names = ()
     signals: str = ""
     recover: str = ""
     measure: str = ""
@@ -262,6 +279,7 @@ class Recipe(Table):
     data: dict[str, DataTable]
     model: dict[str, ModelTable]
     train: dict[str, TrainTable] = {}
+    teacher: dict[str, TeacherTable] = {}
     signals: dict[str, SignalsTable] = {"main": SignalsTable()}
     recover: dict[str, RecoverTable] = {}
     measure: dict[str, MeasureTable] = {"main": MeasureTable()}

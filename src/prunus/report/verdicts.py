@@ -8,6 +8,7 @@ from prunus.measure.stats import Difference, holm, over_seeds, verdict
 from prunus.report.data import Verdict
 
 RAW = ", not recovered"  # how a run names an arm that was measured before its recovery
+TAUGHT = ", taught by "  # and one that learned from a teacher
 
 
 def over_arms(results: Results) -> tuple[Verdict, ...]:
@@ -24,10 +25,11 @@ def over_arms(results: Results) -> tuple[Verdict, ...]:
 
 
 def _comparable(arm: Arm, other: Arm) -> bool:
-    """The same budget, dense model and recovery; a control that copies one arm (its counts, its compensation) is for that arm only."""
+    """The same budget, dense model, recovery and teacher; a control that copies one arm (its counts, its rows) is for that arm only."""
     same_recovery = arm.what.endswith(RAW) == other.what.endswith(RAW)
     same_setting = arm.budget == other.budget and arm.against == other.against
-    meant = other.like in ("", arm.what.removesuffix(RAW))
+    taught_alike = arm.what.partition(TAUGHT)[2] == other.what.partition(TAUGHT)[2]
+    meant = other.like == arm.what.removesuffix(RAW) or (not other.like and taught_alike)
     return arm.role == "pruned" and other.control and same_setting and same_recovery and meant
 
 

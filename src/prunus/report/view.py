@@ -14,7 +14,7 @@ from prunus.report.verdicts import RAW
 TONES = {"tie": ("tie", "="), "better": ("good", "▲"), "worse": ("bad", "▼"), "below random": ("bad", "▼")}
 DASH = "–"
 MOST_TILES = 4
-COST_PARTS = ("samples", "signals", "selection", "training", "recovery")
+COST_PARTS = ("samples", "signals", "selection", "teacher", "training", "recovery")
 
 
 def arm_lines(data: ReportData) -> list[dict[str, Any]]:

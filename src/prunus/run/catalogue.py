@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from prunus.core import registry
+from prunus.core.chain import find_selector
 from prunus.core.registry import Method
 
 REMOVES = ("criterion", "selector", "solver", "search", "dynamic", "schedule")
@@ -43,7 +44,9 @@ def method_facts(unit: str, name: str) -> Facts:
     Raises:
         UnknownName: no such method; names the nearest.
     """
-    if unit in KIND_OF:
+    if unit == "select":
+        method = find_selector(name)
+    elif unit in KIND_OF:
         method = registry.find(name, kind=KIND_OF[unit])
     else:
         method = registry.find(name, unit=unit, kind=REMOVES)

@@ -12,6 +12,7 @@ from torch import nn
 
 from prunus.core import files, registry
 from prunus.core.budget import Budget, Term
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.score import Score
@@ -25,7 +26,7 @@ from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.stream import TokenStream
 from prunus.run.models_on_disk import constructed, fit_settings, read_model
-from prunus.run.outside import PINNED, placed
+from prunus.run.outside import PINNED, placed, with_target
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.signals.collect import collect
 from prunus.signals.modules import ModuleSignals
@@ -82,7 +83,7 @@ def modules_signals(folder: Path | None) -> ModuleSignals | None:
 def make_score(inputs: Inputs, params: Params, out: Path) -> None:
     """A Score over rows, channels or layers."""
     method, recorded = params["method"]["name"], inputs.get("signals")
-    common: Params = {"seed": params.get("seed", 0), "options": params["method"]["options"]}
+    common: Params = {"seed": params.get("seed", 0), "options": with_target(params["method"]["options"])}
     if params["unit"] == "rows":
         data = read_rows(inputs["data"], "fit")
         score = score_rows(data, method, signals=rows_signals(recorded) or None, **common)
@@ -123,8 +124,8 @@ def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     signals = runs[0].align(score.group("rows").ids) if runs else Signals(ids=data.ids, **labels)
     score = replace(score, signals=signals)
     select: Params = params.get("select") or {"name": default_selector(score), "options": {}}
-    chosen = registry.find(select["name"], kind="selector")
-    options: Params = dict(select["options"])
+    chosen = find_selector(select["name"])
+    options: Params = with_target(select["options"])
     if params["within"] and any(option.name == "within" for option in chosen.options):
         options["within"] = params["within"]
     allocate, seed = (params.get("allocate") or {}).get("name"), params.get("seed", 0)

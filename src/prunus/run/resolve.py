@@ -4,8 +4,8 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 
 - data []: the data table -> ids and roles
 - model []: the model table; seed when the weights are new -> a model
-- train [data, model, plan?]: the train table, seed; dynamic (method, budget) when rows are chosen while training
-  -> a model
+- train [data, model, plan?, teacher?]: the train table, seed; dynamic (method, budget) when rows are chosen while
+  training; teacher (alpha, temperature) when the model `teacher`, made from every row, teaches -> a model
 - signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass) -> signals
 - score [data, model?, signals?]: unit, method, at; seed? -> a Score
 - plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?
@@ -34,6 +34,7 @@ from prunus.run.catalogue import Facts, MethodFacts, method_facts
 from prunus.run.stage import Graph, Node, Tag
 
 COMBINED = ("select", "allocate", "compensate")
+ABSENT = ("seed", "dynamic", "teacher")  # left out of the parameters where there is none
 GIVEN = {"weight", "bias", "labels", "ids", "scores"}  # what the data and the model hold themselves: no pass needed
 
 
@@ -82,7 +83,7 @@ class _Builder:
 
     def node(self, stage: str, label: str, inputs: Mapping[str, str], /, **params: Any) -> str:
         given = {name: source for name, source in inputs.items() if source}
-        kept = {name: value for name, value in params.items() if value is not None or name not in ("seed", "dynamic")}
+        kept = {name: value for name, value in params.items() if value is not None or name not in ABSENT}
         return self.graph.add(Node(stage, kept, given, label))
 
     def table(self, section: str, name: str) -> dict[str, Any]:
@@ -119,15 +120,40 @@ class _Builder:
         return _State(model=model, dense=model, history=history)
 
     def train(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
-        inputs = {"data": data, "model": state.model, "plan": state.rows}
-        dynamic = None
+        inputs = {"data": data, "model": state.model, "plan": state.rows, "teacher": self.teacher(case, seed, data)}
+        dynamic, teacher = None, None
         if state.dynamic is not None:
             dynamic = {"method": state.dynamic.method.model_dump(mode="json"), "budget": state.dynamic.budget}
+        if case.teacher:
+            told = self.table("teacher", case.teacher)
+            teacher = {name: told[name] for name in ("alpha", "temperature")}
         table = self.table("train", case.train)
         if not state.rows and dynamic is None:
             table["equal"] = "steps"  # on every row the two are one training
-        state.model = self.node("train", f"training of {label}", inputs, **table, seed=seed, dynamic=dynamic)
+        more = {"seed": seed, "dynamic": dynamic, "teacher": teacher}
+        state.model = self.node("train", f"training of {label}", inputs, **table, **more)
         state.dense = state.model
+
+    def teacher(self, case: Case, seed: int, data: str) -> str:
+        """The model that teaches a case: trained on every row from another seed than its student, or given."""
+        if not case.teacher:
+            return ""
+        told = self.recipe.teacher[case.teacher]
+        train, begun = told.train or case.train, seed + 1 if told.seed is None else told.seed
+        table = self.table("model", told.model or case.model)
+        if train == "none" and table["weights"] in ("", "random"):
+            raise BadInput(
+                f"[teacher.{case.teacher}] is not trained and its model has no weights: name a train table, or give "
+                "the model weights"
+            )
+        new = begun if not table["weights"] else None
+        model = self.node("model", f"model of teacher {case.teacher}", {}, **table, seed=new)
+        if train == "none":
+            return model
+        inputs = {"data": data, "model": model}
+        label = f"training of teacher {case.teacher}, seed {begun}"
+        whole = {**self.table("train", train), "equal": "steps"}  # the same node as the dense arm's
+        return self.node("train", label, inputs, **whole, seed=begun)
 
     def like(self, case: Case, number: int, seed: int) -> str:
         """The plan whose counts this step of a random control copies."""

@@ -84,7 +84,7 @@ def ccs(
     check_count(score, count)
     _check_options(strata, clip, hard_cut)
     score.hardness()  # refuses a score that does not say what is hard
-    cut = _cut_score(score, cut_score)
+    cut = cut_scores(score, cut_score)
     check_finite(score.name, score.values, score.ids)
     select = _official if parity == "official" else _covering
 
@@ -155,7 +155,7 @@ def counts_official(sizes: Strata, count: int) -> Strata:
 def _covering(
     score: GroupScore, cut: GroupScore, count: int, dropped: int, strata: int, clip: float, rng: Rng
 ) -> Positions:
-    left = _easier(cut, dropped)
+    left = easier(cut, dropped)
     found = stratify(score.values[left], strata, clip)
     counts = water_filling(Request.of(np.bincount(found, minlength=strata), count))
     kept = [np.zeros(0, dtype=np.int64)]
@@ -165,7 +165,7 @@ def _covering(
     return np.concatenate(kept)
 
 
-def _easier(cut: GroupScore, dropped: int) -> Positions:
+def easier(cut: GroupScore, dropped: int) -> Positions:
     """Positions without the `dropped` hardest; among equals the larger id goes."""
     if dropped == 0:
         return np.arange(cut.values.shape[0])
@@ -197,7 +197,7 @@ def _official(
     return np.concatenate(kept)
 
 
-def _cut_score(score: GroupScore, given: str | Score | GroupScore | None) -> GroupScore:
+def cut_scores(score: GroupScore, given: str | Score | GroupScore | None) -> GroupScore:
     """The score that the hard cut goes by, in the order of the score's ids."""
     if given is None:
         return score

@@ -61,7 +61,7 @@ class Allocation:
     counts: Positions
 
 
-@selector(card="dbp", extras=("data",))
+@selector(needs=("embedding",), card="dbp", extras=("data",))
 def dbp(
     score: GroupScore,
     count: int,

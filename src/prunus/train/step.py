@@ -200,7 +200,12 @@ def first_rows(batch: Batch, count: int, rows: int) -> Batch:
     return _cut(batch, slice(0, count), rows)
 
 
-def _cut(batch: Batch, part: slice, rows: int) -> Batch:
+def chosen_rows(batch: Batch, at: Tensor, rows: int) -> Batch:
+    """The batch with the rows at positions `at`, int64 `[r]` on the CPU."""
+    return _cut(batch, at, rows)
+
+
+def _cut(batch: Batch, part: slice | Tensor, rows: int) -> Batch:
     """Every tensor, array or list of `rows` entries is cut. A tuple is a container, a list of `rows` entries is rows."""
     if isinstance(batch, Mapping):
         return {name: _cut(value, part, rows) for name, value in batch.items()}
@@ -208,7 +213,9 @@ def _cut(batch: Batch, part: slice, rows: int) -> Batch:
         return batch[part]
     if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) != rows):
         return type(batch)(_cut(value, part, rows) for value in batch)
-    return batch[part] if isinstance(batch, list) else batch
+    if not isinstance(batch, list):
+        return batch
+    return [batch[at] for at in part.tolist()] if isinstance(part, Tensor) else batch[part]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
