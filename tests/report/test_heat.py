@@ -85,6 +85,15 @@ def test_arms_of_the_picture_are_in_no_other_comparison():
     assert [(v.what, v.against) for v in over_arms(left)] == [("taylor", "random")]
 
 
+def test_what_a_teacher_taught_is_compared_elsewhere():
+    one = [row for row in picture_results() if row.what == "k_center (clean, equal_steps)"]
+    taught = [replace(r, what=f"{r.what}, taught by full", cost={**r.cost, "teacher_cpu_s": 22.0}) for r in one]
+    plain = [replace(r, what=f"{taught[0].what} (not taught)", control=True, like=taught[0].what) for r in one]
+    results = picture_results() + Results((*taught, *plain))
+    assert heat.heats(results) == heat.heats(picture_results())
+    assert {row.what for row in heat.rest(results)} >= {taught[0].what, plain[0].what}
+
+
 def test_curves_have_a_panel_for_each_method_and_a_line_for_each_setting():
     steps, _ = heat.panels(picture_results())
     assert steps.names[0] == "ccs: aum" and len(steps.names) == 5

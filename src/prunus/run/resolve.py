@@ -114,7 +114,11 @@ class _Builder:
         table = self.table("model", case.model)
         new = seed if not table["weights"] and case.train else None
         model = self.node("model", f"model {case.model}", {}, **table, seed=new)
-        return _State(model=model, dense=model, history=[case.data, case.model, case.train, case.signals])
+        recorded = (
+            self.recipe.signals[case.signals].train if case.signals else ""
+        )  # then the arm's own training is no matter
+        history = [case.data, case.model, "" if recorded else case.train, case.signals]
+        return _State(model=model, dense=model, history=history)
 
     def train(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
         inputs = {"data": data, "model": state.model, "plan": state.rows, "teacher": self.teacher(case, seed, data)}
