@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHOOSERS = ("criterion", "solver", "search")
 
 
-def score(target: Any, method: str, **settings: Any) -> Score:
+def score(target: Any, method: str, /, **settings: Any) -> Score:
     """Measure what is missing and score every unit once; many budgets can then be cut from the result.
 
     Args:
@@ -61,7 +61,7 @@ def score(target: Any, method: str, **settings: Any) -> Score:
     raise BadInput(f"{found.id}: scores over {found.unit} are not kept on their own; use px.plan")
 
 
-def plan(target: Any, *what: Any, **settings: Any) -> Plan:
+def plan(target: Any, /, *what: Any, **settings: Any) -> Plan:
     """What stays.
 
     `plan(score, "30% rows", select="ccs")` cuts from a Score made before; `plan(net, "taylor", "50% macs", data=calib)` measures,
