@@ -141,7 +141,10 @@ class TrainTable(Table):
 
 
 class SignalsTable(Table):
-    """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training."""
+    """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training.
+
+    `window` and `early` are the recorder's, `checkpoints` and `folds` those of `px.Fit`.
+    """
 
     train: str = ""
     epochs: Positive | None = None
@@ -149,6 +152,10 @@ class SignalsTable(Table):
     limit: Positive | None = None
     batch: Positive = 128
     need: Names = ()
+    window: Positive = 10
+    early: Positive = 30
+    checkpoints: Positive = 5
+    folds: Positive = 5
 
 
 class RecoverTable(Table):

@@ -59,7 +59,9 @@ def _training_runs(model: Path, params: Params) -> Fit:
     length = {name: table[name] for name in ("epochs", "steps") if table[name]}
     if params["epochs"]:
         length = {"epochs": params["epochs"]}
-    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length)
+    own = {"checkpoints": params["checkpoints"], "folds": params["folds"]}
+    own["recorder"] = {"window": params["window"], "early": params["early"]}
+    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length, **own)
 
 
 def _fresh(folder: Path) -> nn.Module:
