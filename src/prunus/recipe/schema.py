@@ -179,10 +179,10 @@ class TeacherTable(Table):
 class SignalsTable(Table):
     """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training.
 
-    `recorder` holds options of the recorder: `el2n_epochs`, `window`, `early`.
+    `recorder` holds options of the recorder (`el2n_epochs`, `window`, `early`); `checkpoints` and `folds` are those of `px.Fit`.
     """
 
-    LEAN = ("recorder",)
+    LEAN = ("recorder", "checkpoints", "folds")
 
     train: str = ""
     epochs: Positive | None = None
@@ -191,6 +191,8 @@ class SignalsTable(Table):
     batch: Positive = 128
     need: Names = ()
     recorder: dict[Literal["el2n_epochs", "window", "early"], Positive] = {}
+    checkpoints: Positive | None = None
+    folds: Positive | None = None
 
 
 class RecoverTable(Table):

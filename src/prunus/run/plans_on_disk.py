@@ -69,13 +69,8 @@ def _training_runs(model: Path, params: Params) -> Fit:
     length = {name: table[name] for name in ("epochs", "steps") if table[name]}
     if params["epochs"]:
         length = {"epochs": params["epochs"]}
-    return Fit(
-        lambda: _fresh(model),
-        seeds=params["seeds"],
-        settings=fit_settings(table),
-        recorder=params.get("recorder", {}),
-        **length,
-    )
+    own = {name: params[name] for name in ("recorder", "checkpoints", "folds") if name in params}
+    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length, **own)
 
 
 def _fresh(folder: Path) -> nn.Module:
