@@ -43,8 +43,9 @@ class Step:
 
     @property
     def label(self) -> str:
-        """`taylor + joint_ls`: the method and what it is combined with."""
-        chosen = (self.method, self.select, self.allocate, self.compensate)
+        """`taylor + joint_ls`: the method and what it is combined with; random numbers that a selector gets are not told."""
+        method = None if self.select is not None and self.method == Choice(name="random") else self.method
+        chosen = (method, self.select, self.allocate, self.compensate)
         return " + ".join(choice.label for choice in chosen if choice is not None and choice.name != "none")
 
 
