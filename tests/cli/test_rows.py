@@ -32,6 +32,20 @@ def test_signals_of_a_training_need_its_length(made, here):
     assert set(found.json["signals"]) >= {"el2n_sum", "forgetting"}
 
 
+def test_signals_over_windows_checkpoints_and_folds(made, here):
+    words = ("signals", made / "train.npz", "--model", "prunus:tinycnn", "--epochs", 4, "--batch", 64)
+    done(*words, "--need", "window_dual,early_windows", "--window", 3, "--early", 3, "--out", "w")
+    assert done("score", made / "train.npz", "dual", "--signals", "w", "--out", "d", "--json").json["sense"] == "keep"
+    done(*words, "--need", "held_out_probs,labels", "--folds", 2, "--out", "h")
+    assert done("score", made / "train.npz", "label_quality", "--signals", "h", "--out", "q").code == 0
+    done(*words, "--need", "gradient_variance,gradient_std", "--checkpoints", 3, "--out", "g")
+    assert done("score", made / "train.npz", "vog", "--normalise", "class", "--signals", "g", "--out", "v").code == 0
+    one = ("signals", made / "train.npz", "--model", made / "dense", "--need", "gradient_variance", "--out", "o")
+    assert "add --epochs" in refused(2, *one)
+    weights = next((made / "dense").glob("*.safetensors"))
+    assert done(*one, "--checkpoints", weights, "--json").json["signals"]["gradient_variance"] == [240]
+
+
 def test_score_prints_its_spread_and_its_sense(made, here):
     found = done("score", made / "train.npz", "el2n", "--signals", made / "sig", "--out", "s", "--json").json
     assert found["sense"] == "hard"
@@ -159,3 +173,13 @@ def refused_after_forecast(code, *words):
     assert found.code == code
     assert "rate" in found.out
     return found.err.splitlines()[-1]
+
+
+def test_selectors_in_turn(made, here):
+    done("signals", made / "train.npz", "--model", made / "dense", "--need", "embedding,probs", "--out", "s")
+    words = ("plan", made / "score", "10% rows", "--signals", "s")
+    turns = ("--select", "semdedup,ccs")
+    found = done(*words, *turns, "--eps", "0.001", "--ccs-strata", 10, "--out", "p", "--json").json
+    assert found["kept"] == 24 and "select/semdedup,ccs" in " ".join(found["reasons"])
+    assert "did you mean" in refused(2, *words, "--select", "semdedup,cccs", "--out", "q")
+    assert "semdedup_share" in refused(2, *words, *turns, "--semdedup-shar", "0.5", "--out", "q")

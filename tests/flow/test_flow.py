@@ -51,8 +51,14 @@ def test_rows(digits, cnn, tmp_path):
     assert px.plan(px.Score.load(score.save(tmp_path / "score")), "40% rows", select="ccs").hash() == plan.hash()
     same = px.plan(fit, "el2n", "40% rows", model=cnn, select="ccs")
     assert same.hash() == plan.hash()
-    student = px.recover(seeded(TinyCNN, 1, width=8), data=fewer, teacher=cnn, how="distill", epochs=1, kept=0.4)
+    new, taught = seeded(TinyCNN, 1, width=8), {"teacher": cnn, "how": "distill", "epochs": 1}
+    student = px.recover(new, data=fewer, kept=0.4, **taught)
     assert torch.isfinite(student(EXAMPLE)).all()
+    for rows in (fit, fewer):  # the plan says what is kept, and is applied where it was not yet
+        by_plan = px.recover(new, data=rows, plan=plan, **taught)
+        assert torch.equal(by_plan.conv1.weight, student.conv1.weight)
+    other = px.recover(new, data=fewer, kept=1.0, **taught)
+    assert not torch.equal(other.conv1.weight, student.conv1.weight)
 
 
 def test_rows_for_a_target_are_planned_from_arrays_signals_and_files(digits, cnn, tmp_path):
