@@ -166,7 +166,7 @@ def one_class(count: int, seeds: int, rows: int) -> None:
 def main() -> None:
     """One line for each arm and metric."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.1, 0.05], help="shares of the digits")
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.1], help="shares of the digits")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--count", type=int, default=100, help="images kept of one class")
