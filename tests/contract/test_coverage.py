@@ -16,6 +16,8 @@ COVERED = {
     ("criterion", "weights"): "test_weights.py",
     ("solver", "weights"): "test_weights.py",
     ("criterion", "layers"): "test_layers.py",
+    ("search", "channels"): "test_searches.py",
+    ("search", "layers"): "test_searches.py",
     ("criterion", "tokens"): "test_tokens.py",
     ("selector", ""): "test_selectors.py",
     ("selector", "weights"): "test_selectors.py",
