@@ -77,6 +77,9 @@ def plan(
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="Allowed distance from the budget, as a share.")
     ] = None,
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="Rows: leave out the loss weights of craig and grad_match.")
+    ] = False,
     pin: Annotated[str, typer.Option(help="File of ids that must stay.")] = "",
     ban: Annotated[str, typer.Option(help="File of ids that must go.")] = "",
     data: Annotated[str, typer.Option(help=f"Calibration rows; or the rows a score was made for. {DATA}")] = "",
@@ -100,6 +103,7 @@ def plan(
         "select": select, "allocate": allocate, "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
+        "unweighted": unweighted or None,
     }  # fmt: skip
     settings = {name: value for name, value in chosen.items() if value not in ("", None)}
     plain = {"floor": floor, "round_to": round_to, "same_shape": same_shape or None, "tolerance": tolerance}
@@ -168,7 +172,7 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
 
     score, data = scored
     selector = find_selector(settings.get("select") or default_selector(score))
-    _refuse_unfit(settings, ("select", "allocate", "within"), "rows")
+    _refuse_unfit(settings, ("select", "allocate", "within", "unweighted"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     options = assign(pairs, selector, also=pick["flags"])[0]
     own: Settings = {
@@ -176,6 +180,7 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
         "allocate": settings.get("allocate"),
         "seed": pick["seed"],
         "options": options,
+        "weights": not settings.get("unweighted"),
     }
     return plan_rows(score, budget, data=data, **own)
 
@@ -295,7 +300,7 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
 
 FLAGS = (
     *("select", "allocate", "scope", "normalise", "compensate", "within", "layers", "at", "floor_share", "minimum"),
-    *("tail", "positions"),
+    *("tail", "positions", "unweighted"),
 )
 
 
@@ -340,6 +345,7 @@ def _head(made: Plan) -> dict[str, Any]:
         "planned": f"keeps {kept:,} of {of:,} {made.unit}, drops {of - kept:,}{groups}",
         "method": " + ".join(filter(None, [str(made.provenance.get("method", "")), chosen])),
         "dropped": "; ".join(f"{count:,} {reason}" for reason, count in made.reason_counts().items() if count),
+        "weights": f"{made.loss_weights().min():.3g} to {made.loss_weights().max():.3g}" if made.weights else "",
     }
 
 

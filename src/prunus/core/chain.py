@@ -60,6 +60,7 @@ def _chain(stages: tuple[Method, ...]) -> Chain:
         raise BadInput(f"the selectors of {','.join(ids)} select different units: {' and '.join(units)}")
     facts = {
         "needs": tuple(dict.fromkeys(need for stage in stages for need in stage.needs)),
+        "weighs": bool(stages[-1].facts.get("weighs")),
         "extras": tuple(dict.fromkeys(extra for stage in stages for extra in stage.facts.get("extras", ()))),
     }
     options = _options(stages)

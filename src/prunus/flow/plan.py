@@ -101,7 +101,7 @@ def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
 
         chosen = find_selector(settings.get("select") or ("top" if made.sense == "keep" else "ccs"))
         _, options = _settings(chosen, settings)
-        _nothing_left(settings, options, ("select", "allocate", "seed", "data"), chosen)
+        _nothing_left(settings, options, ("select", "allocate", "seed", "data", "weights"), chosen)
         rest = {name: value for name, value in settings.items() if name not in options}
         return plan_rows(made, budget, options=options, **rest)
     from prunus.flow import units

@@ -18,6 +18,7 @@ from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
+from prunus.flow.loss_weights import weighed
 from prunus.prunables.dataset import Dataset, require_role
 from prunus.rows.runs import mean
 from prunus.select.by_label import labels_of, part
@@ -105,6 +106,7 @@ def plan_rows(
     allocate: str | None = None,
     seed: int = 0,
     data: Dataset | None = None,
+    weights: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Which rows stay.
@@ -118,6 +120,7 @@ def plan_rows(
             the selector sees all rows, and its own `within="class"` keeps the same share of every class.
         seed: for selectors that draw.
         data: checked to be the rows the score was made for.
+        weights: give the plan the loss weights of a selector that has some (craig, grad_match).
         options: the selector's own.
 
     Raises:
@@ -148,7 +151,8 @@ def plan_rows(
     made |= {"options": {name: _told(value) for name, value in options.items()}, "seed": seed}
     made |= {"allocate": allocate} if allocate else {}
     made |= {"notes": notes} if notes else {}
-    return _plan(score, group, asked, kept, made)
+    plan = _plan(score, group, asked, kept, made)
+    return weighed(plan, method, group, np.sort(np.concatenate([free, pinned])), options) if weights else plan
 
 
 def _selector(name: str | Sequence[str]) -> Method:

@@ -129,7 +129,8 @@ def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     if params["within"] and any(option.name == "within" for option in chosen.options):
         options["within"] = params["within"]
     allocate, seed = (params.get("allocate") or {}).get("name"), params.get("seed", 0)
-    plan = plan_rows(score, budget, select=chosen.id, allocate=allocate, seed=seed, data=data, options=options)
+    own: Params = {"seed": seed, "data": data, "weights": params.get("weights", True), "options": options}
+    plan = plan_rows(score, budget, select=chosen.id, allocate=allocate, **own)
     return plan.after(Plan.load(inputs["parent"])) if "parent" in inputs else plan
 
 
