@@ -201,3 +201,13 @@ def refused_after_forecast(code, *words):
     assert found.code == code
     assert "rate" in found.out
     return found.err.splitlines()[-1]
+
+
+def test_selectors_in_turn(made, here):
+    done("signals", made / "train.npz", "--model", made / "dense", "--need", "embedding,probs", "--out", "s")
+    words = ("plan", made / "score", "10% rows", "--signals", "s")
+    turns = ("--select", "semdedup,ccs")
+    found = done(*words, *turns, "--eps", "0.001", "--ccs-strata", 10, "--out", "p", "--json").json
+    assert found["kept"] == 24 and "select/semdedup,ccs" in " ".join(found["reasons"])
+    assert "did you mean" in refused(2, *words, "--select", "semdedup,cccs", "--out", "q")
+    assert "semdedup_share" in refused(2, *words, *turns, "--semdedup-shar", "0.5", "--out", "q")

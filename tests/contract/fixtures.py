@@ -84,6 +84,14 @@ def equal_rows() -> Signals:
     return changed(signals, **{name: value.clone() for name, value in same.items()})
 
 
+def options(method: Any) -> dict[str, Any]:
+    """What a method can't do without: 20 rows of a target, as a small classifier sees them, for those that have one."""
+    if "target" not in method.keywords:
+        return {}
+    width = row_signals().field("embedding").shape[1]
+    return {"target": Signals(logits=draw(20, 4, seed=21), embedding=draw(20, width, seed=22))}
+
+
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +218,7 @@ def unit_signals(order: np.ndarray) -> Signals:
 
 
 SIZES = {"a": 16, "b": 8, "c": 24, "d": 12, "e": 4}
+RECALLS = {"a": 0.9, "b": 0.5, "c": 0.75, "d": 0.5, "e": 1.0}
 SHAPES = {"a": (4, 4), "b": (2, 4), "c": (2, 3, 2, 2), "d": (3, 4), "e": (2, 2)}
 
 
@@ -222,6 +231,7 @@ def request(total: float = 32, order: str = "abcde", *, scores: Any = None, **se
         scores=[made[name] for name in order],
         shapes=[SHAPES[name] for name in order],
         ids=[np.arange(SIZES[name]) for name in order],
+        recalls=[RECALLS[name] for name in order],
         rng=Rng(0, "contract"),
         **settings,
     )

@@ -17,12 +17,12 @@ X = np.random.RandomState(0).randn(8, 4).astype(np.float32)
 
 
 def test_what_does_without_labels_is_named_and_works():
-    names = unlabelled()
+    names = unlabelled().split(", ")
     assert {"entropy", "prototypes", "deepfool", "random"} <= set(names)
     assert not {"el2n", "aum", "dual", "vog", "label_quality", "loss", "grand", "forgetting"} & set(names)
     data, model = px.Dataset(X), torch.nn.Linear(4, 3)
     for name in names:
-        options = {"clusters": 2} if name == "prototypes" else {}
+        options = {"prototypes": {"clusters": 2}, "feature_mapping": {"clusters": 2, "target": X}}.get(name, {})
         assert len(px.score(data, name, model=model, **options).values["rows"]) == 8
 
 

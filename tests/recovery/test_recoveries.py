@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 from prunus.core.errors import BadInput, SplitError
 from prunus.prunables.dataset import Dataset
 from prunus.recovery.bn_stats import bn_stats
-from prunus.recovery.distill import distill, weight_of_teacher
+from prunus.recovery.distill import distill, lessons, weight_of_teacher
 from prunus.recovery.finetune import finetune
 
 
@@ -104,6 +105,17 @@ def test_weight_of_teacher():
     for alpha, kept in ((1.5, 1.0), ("more", 1.0), ("auto", 0.0)):
         with pytest.raises(BadInput):
             weight_of_teacher(alpha, kept)
+
+
+def test_a_much_larger_teacher_is_warned_of_where_few_rows_are_kept():
+    large = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 4))
+    with pytest.warns(UserWarning, match=r"10% of the rows are kept and the teacher is much larger"):
+        lessons(net(), large, alpha="auto", kept=0.1, temperature=4.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = lessons(net(), large, alpha="auto", kept=0.5, temperature=2.0)
+        lessons(large, net(), alpha=0.0, kept=0.1, temperature=4.0)
+    assert told == {"teacher": large, "distill": 0.75, "temperature": 2.0}
 
 
 def test_a_teacher_is_needed_and_is_another_model():

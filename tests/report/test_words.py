@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from prunus.core.arms import arms, count, label, mean_interval, notes, show
@@ -84,6 +86,8 @@ def test_break_even_counts_trainings():
     assert break_even(arm, full=330) == (pytest.approx(95.4 / 10), "after 9.5 trainings")
     assert break_even(arm, full=320) == (None, "never: training is not shorter")
     assert break_even(arm, full=None) == (None, "")
+    taught = replace(arm, cost={**arm.cost, "teacher_cpu_s": 640})
+    assert break_even(taught, full=330)[0] == pytest.approx((95.4 + 640) / 10)
 
 
 def test_curves_come_from_budgets_that_are_shares():

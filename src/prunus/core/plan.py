@@ -147,6 +147,11 @@ class Plan:
         """True when every unit of every group stays."""
         return all(kept.count == kept.size for kept in self.groups.values())
 
+    @property
+    def share(self) -> float:
+        """Share of the units of all groups that stays, in [0, 1]."""
+        return sum(kept.count for kept in self.groups.values()) / max(sum(k.size for k in self.groups.values()), 1)
+
     def keep(self, group: str | None = None) -> np.ndarray:
         """Sorted kept ids of a group; without a name, of all groups together (rows)."""
         import numpy as np

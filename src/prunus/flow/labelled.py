@@ -26,9 +26,10 @@ def needs_labels(method: Method, *, but: tuple[str, ...] = ()) -> bool:
     return any(name == "labels" or (name in known and name in known[name].labelled) for name in needs)
 
 
-def unlabelled() -> list[str]:
-    """Names of the criteria over rows that do without labels."""
-    return [method.name for method in registry.methods(unit="rows", kind="criterion") if not needs_labels(method)]
+def unlabelled(kind: str = "criterion") -> str:
+    """Names of the criteria (or selectors) of rows that do without labels, for a message."""
+    found = [method for method in registry.methods(kind=kind) if method.unit in ("", "rows")]
+    return ", ".join(method.name for method in found if not needs_labels(method))
 
 
 def without_labels(method: Method, name: str) -> str:
@@ -40,7 +41,7 @@ def without_labels(method: Method, name: str) -> str:
     """
     return (
         f"{method.id} needs labels, and {name} has none: name the label column (DATA?label=COLUMN, "
-        f"px.Dataset(..., label=)), or use a method that does without: {', '.join(unlabelled())}"
+        f"px.Dataset(..., label=)), or use a method that does without: {unlabelled()}"
     )
 
 

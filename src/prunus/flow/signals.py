@@ -60,27 +60,54 @@ class Fit:
 
     def run(self, data: Dataset, need: Iterable[str], step: StepFn | None = None) -> list[Signals]:
         """Signals of every run, rows in the order of the data."""
-        return [self._one(data, set(need), step, seed) for seed in self.seeds]
+        return [rows for rows, _ in self.pairs(data, need, step=step)]
 
-    def _one(self, data: Dataset, need: set[str], step: StepFn | None, seed: int) -> Signals:
+    def pairs(
+        self,
+        data: Dataset,
+        need: Iterable[str],
+        val: Dataset | None = None,
+        val_need: Iterable[str] = (),
+        step: StepFn | None = None,
+    ) -> list[tuple[Signals, Signals | None]]:
+        """Signals of every run, and what its trained model says of validation rows.
+
+        Args:
+            data: rows of role fit, trained on.
+            need: names of signals of these rows.
+            val: rows of role val, or None.
+            val_need: names of signals of rows of role val, from a pass at the end.
+            step: adapter of a batch.
+        """
+        return [self._one(data, set(need), step, seed, val, set(val_need)) for seed in self.seeds]
+
+    def _one(
+        self, data: Dataset, need: set[str], step: StepFn | None, seed: int, val: Dataset | None, val_need: set[str]
+    ) -> tuple[Signals, Signals | None]:
         require_role(data, {"fit", "train"}, what="training for signals")
         parts = [self._held_out(data, step, seed)] if need & set(HELD_OUT) else []
-        if rest := need - set(HELD_OUT):
-            parts += self._trained(data, rest, step, seed)
+        model: nn.Module | None = None
+        if (rest := need - set(HELD_OUT)) or val is not None:
+            model, trained = self._trained(data, rest, step, seed)
+            parts += trained
+        if not parts and val is not None:  # nothing but the validation rows is looked at
+            parts = [Signals(ids=data.ids, labels=data.labels)]
         if not parts:
             raise BadInput("nothing was asked for: name the signals to record")
         made = parts[0]
         for part in parts[1:]:
             made = made.merge(part)
         made.provenance = {**made.provenance, "seed": seed, "threads": torch.get_num_threads()}
-        return made
+        return made, None if val is None or model is None else validation(model, val, val_need, step=step)
 
     def _model(self, seed: int) -> nn.Module:
         with torch_fork(seed, "weights"):
             return self.factory()
 
-    def _trained(self, data: Dataset, need: set[str], step: StepFn | None, seed: int) -> list[Signals]:
-        """One run over all rows: what was recorded of it, and what a pass of the trained model measures."""
+    def _trained(
+        self, data: Dataset, need: set[str], step: StepFn | None, seed: int
+    ) -> tuple[nn.Module, list[Signals]]:
+        """One run over all rows: its model, and what was recorded of it or measured by a pass at the end."""
         model = self._model(seed)
         recorded = tuple(sorted(need & set(RECORDED)))
         recorder = Recorder(data, recorded, **self.recorder) if recorded else None
@@ -94,7 +121,7 @@ class Fit:
             rows = collect(model, data, passed, step=step, **options).rows
             assert rows is not None
             parts.append(rows.align(data.ids))
-        return parts
+        return model, parts
 
     def _held_out(self, data: Dataset, step: StepFn | None, seed: int) -> Signals:
         """Each row's probabilities by a model that was trained on the other folds."""
@@ -125,6 +152,20 @@ class Fit:
         if len(kept) < self.checkpoints - 1:
             raise BadInput(f"{total} steps hold no {self.checkpoints} checkpoints: train longer, or ask for fewer")
         return tuple(kept)
+
+
+def validation(
+    model: nn.Module, val: Dataset, need: Iterable[str], *, step: StepFn | None = None, batch: int = 64
+) -> Signals:
+    """Signals of validation rows, with their labels, by one pass.
+
+    Raises:
+        SplitError: the rows have another role than val (or fit, which a user may vouch for).
+    """
+    require_role(val, {"val", "fit", "train"}, what="judging classes on validation rows")
+    found = collect(model, val, set(need) - GIVEN, step=step, batch=batch, role="val", progress=False).rows
+    assert found is not None
+    return found if val.labels is None else found.merge(Signals(ids=val.ids, labels=val.labels))
 
 
 def row_signals(

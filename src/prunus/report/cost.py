@@ -1,4 +1,4 @@
-"""What an arm cost and when it pays: break-even = (signals + selection) / (full training - training on what is kept)."""
+"""What an arm cost and when it pays: break-even = (signals + selection + teacher) / (full training - training on what is kept)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from prunus.core.arms import Arm, dense_of
 from prunus.measure import stats
 
 SIGNALS, SELECTION, TRAINING, RECOVERY = "signals_cpu_s", "selection_cpu_s", "training_cpu_s", "recovery_cpu_s"
-SAMPLES = "samples"
-PARTS = (SAMPLES, SIGNALS, SELECTION, TRAINING, RECOVERY)
+TEACHER, SAMPLES = "teacher_cpu_s", "samples"
+PARTS = (SAMPLES, SIGNALS, SELECTION, TEACHER, TRAINING, RECOVERY)
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class CostRow:
     samples: float | None
     signals: float | None
     selection: float | None
+    teacher: float | None
     training: float | None
     recovery: float | None
     break_even: float | None
@@ -40,16 +41,18 @@ def _full(arm: Arm, arms: tuple[Arm, ...]) -> float | None:
 
 
 def _row(arm: Arm, full: float | None) -> CostRow:
-    samples, signals, selection, training, recovery = (arm.cost.get(name) for name in PARTS)
     trainings, words = (None, "") if arm.dense else break_even(arm, full)
-    return CostRow(arm.what, arm.budget, samples, signals, selection, training, recovery, trainings, words)
+    samples, signals, selection, teacher, training, recovery = (arm.cost.get(name) for name in PARTS)
+    return CostRow(
+        arm.what, arm.budget, samples, signals, selection, teacher, training, recovery, trainings, words
+    )  # fmt: skip
 
 
 def break_even(arm: Arm, full: float | None) -> tuple[float | None, str]:
-    """Number of trainings after which the arm has paid for its signals and selection, and the same in words."""
+    """Number of trainings after which the arm has paid for its signals, selection and teacher, and the same in words."""
     if full is None or TRAINING not in arm.cost:
         return None, ""
-    signals, selection = arm.cost.get(SIGNALS, 0.0), arm.cost.get(SELECTION, 0.0)
+    signals, selection = arm.cost.get(SIGNALS, 0.0), arm.cost.get(SELECTION, 0.0) + arm.cost.get(TEACHER, 0.0)
     trainings = stats.break_even(signals=signals, selection=selection, full=full, subset=arm.cost[TRAINING])
     if math.isinf(trainings):
         return None, "never: training is not shorter"

@@ -63,6 +63,75 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class HeatCell:
+    """One arm at one budget in one setting, against the control of its table.
+
+    Attributes:
+        value: mean over seeds; difference, interval, pairs: of the paired comparison, as in Verdict.
+        word: better, worse or tie, Holm's correction running over the table.
+        break_even: trainings after which signals and selection are paid back; None where they never are.
+    """
+
+    value: float
+    word: str
+    difference: float
+    interval: tuple[float, float] | None
+    pairs: int
+    break_even: float | None = None
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A method over all columns of a Heat; `upfront`: signals and selection, in trainings on every row."""
+
+    name: str
+    cells: tuple[HeatCell | None, ...]
+    control: bool = False
+    upfront: float | None = None
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Which methods beat the control: methods down, budgets of every setting across.
+
+    Attributes:
+        metric: what is compared; against: name of the control; title: what the columns share, or "".
+        columns: (setting, budget).
+        rows: best mean difference first.
+        base, dense: the control's own value in each column, and that of training on everything.
+    """
+
+    metric: str
+    against: str
+    title: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[HeatRow, ...]
+    base: tuple[float | None, ...]
+    dense: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One small chart for each method over common axes, where one chart would hold too many lines.
+
+    Attributes:
+        metric, against, title: as in Heat.
+        names: of the panels, in order.
+        lines: for each panel, its lines, one for each setting.
+        base: the control's lines, drawn in every panel.
+        dense: setting -> the value of training on everything.
+    """
+
+    metric: str
+    against: str
+    title: str
+    names: tuple[str, ...]
+    lines: tuple[tuple[Series, ...], ...]
+    base: tuple[Series, ...]
+    dense: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True)
 class Point:
     """One point of a curve: share kept in percent, value, 95 % interval."""
 
@@ -148,7 +217,8 @@ class ReportData:
         summary: one paragraph in words, or "".
         command: what was typed, word for word.
         headline: (what, budget) of the arm whose numbers open the page; default: that of the first verdict, else the last pruned arm.
-        verdicts: from the paired statistics.
+        verdicts: from the paired statistics; those that a heat shows are left out.
+        heats, panels: many methods over rows in several settings.
         plans: one for each arm that has one.
         curves, kept, histograms, galleries: what is drawn; a section appears when it has something to show.
         masked: True when a model was applied with mode="mask".
@@ -162,6 +232,8 @@ class ReportData:
     command: str = ""
     headline: tuple[str, str] | None = None
     verdicts: tuple[Verdict, ...] = ()
+    heats: tuple[Heat, ...] = ()
+    panels: tuple[Panels, ...] = ()
     plans: tuple[PlanRow, ...] = ()
     curves: tuple[Curve, ...] = ()
     kept: tuple[KeptBars, ...] = ()

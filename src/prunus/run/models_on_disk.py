@@ -25,6 +25,7 @@ from prunus.flow.calls import asks_for
 from prunus.flow.proof import prove
 from prunus.flow.recover import recover
 from prunus.prunables.dataset import Dataset
+from prunus.recovery.distill import lessons
 from prunus.rows.dynamic import Dynamic
 from prunus.run.folder import TRAINING
 from prunus.run.outside import placed
@@ -108,16 +109,20 @@ def constructed(folder: Path, seed: int = 0) -> nn.Module:
 
 
 def train(inputs: Inputs, params: Params, out: Path) -> None:
-    """The model after training on the rows that stay, and `training.json`: rows presented, steps, CPU-seconds."""
+    """The model after training on the rows that stay, and `training.json`: rows presented, steps, CPU-seconds, alpha."""
     whole = read_rows(inputs["data"], "fit")
     rows = Plan.load(inputs["plan"]).apply(whole) if "plan" in inputs else whole
     model = read_model(inputs["model"])
     length = _length(params, len(whole))
     chosen = dynamic(params.get("dynamic"), rows, params["seed"])
-    history = fit(model, rows, seed=params["seed"], dynamic=chosen, **length, **fit_settings(params))
+    taught: Params = {}
+    if "teacher" in inputs:  # rows chosen while training may all be seen, so the share kept is that of the plan
+        teacher, share = read_model(inputs["teacher"]), len(rows) / len(whole)
+        taught = lessons(model, teacher, kept=share, **params["teacher"])
+    history = fit(model, rows, seed=params["seed"], dynamic=chosen, **length, **taught, **fit_settings(params))
     _write_next(model, [], out, source=inputs["model"])
     facts = {"samples": history.samples, "steps": history.steps, "cpu_seconds": history.cpu_seconds}
-    files.write_json(out / TRAINING, facts)
+    files.write_json(out / TRAINING, facts | ({"alpha": taught["distill"]} if taught else {}))
 
 
 def fit_settings(params: Params) -> dict[str, Any]:
