@@ -99,10 +99,7 @@ def precropping(
     counts = _fitted(prunable, budget, chosen)
     kept = {name: Kept.of_ids(np.arange(count), _sizes(prunable)[name]) for name, count in counts.items()}
     made = {"method": "channels/precropping", "densities": {name: round(value, 9) for name, value in known.items()}}
-    dense = prunable.cost()
-    return Plan(
-        "channels", kept, budget, _cost(prunable, counts), {**dense, "channels": dense["channels"]}, (), {}, (), made
-    )
+    return Plan("channels", kept, budget, _cost(prunable, counts), _cost(prunable, _sizes(prunable)), (), {}, (), made)
 
 
 def writers_of(prunable: Any) -> dict[str, Matrix]:

@@ -19,6 +19,7 @@ from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
 from prunus.flow.labelled import unlabelled, without_labels
+from prunus.flow.loss_weights import weighed
 from prunus.flow.split import Split
 from prunus.prunables.dataset import Dataset, require_role
 from prunus.rows.runs import mean
@@ -120,6 +121,7 @@ def plan_rows(
     seed: int = 0,
     data: Dataset | None = None,
     val: Signals | None = None,
+    weights: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Which rows stay.
@@ -135,6 +137,7 @@ def plan_rows(
         seed: for selectors that draw.
         data: checked to be the rows the score was made for.
         val: signals of validation rows, for selectors and allocators that read them (glister, by_recall).
+        weights: give the plan the loss weights of a selector that has some (craig, grad_match).
         options: the selector's own.
 
     Raises:
@@ -167,7 +170,8 @@ def plan_rows(
     made |= {"options": {name: _told(value) for name, value in options.items()}, "seed": seed}
     made |= split.told() if split is not None else {}
     made |= {"notes": notes} if notes else {}
-    return _plan(score, group, asked, kept, made)
+    plan = _plan(score, group, asked, kept, made)
+    return weighed(plan, method, group, np.sort(np.concatenate([free, pinned])), options) if weights else plan
 
 
 def _selector(name: str | Sequence[str]) -> Method:

@@ -58,7 +58,7 @@ class Flow:
         if all(bool(torch.isfinite(score).all()) for score in found.values()):
             return found
         if total.dtype == torch.float64:
-            raise NonFinite(f"the synaptic flow is {float(total)}: too many layers, or a weight is not finite")
+            raise NonFinite(f"the synaptic flow is {float(total.detach())}: too many layers, or a weight is not finite")
         self._model.double()
         self._dense = {name: value.double() for name, value in self._dense.items()}
         self._example = _ones(self._example, torch.float64)
