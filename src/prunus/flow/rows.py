@@ -87,8 +87,9 @@ def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
     if missing := missing_signals(method, signals):
         if "labels" in missing:
             raise BadInput(without_labels(method, data.name))
+        instead = "".join(f" (or {name})" for name in method.facts.get("instead", ()))
         raise BadInput(
-            f"{method.id} needs {', '.join(missing)}, and the signals hold {', '.join(signals.names) or 'none'}: "
+            f"{method.id} needs {', '.join(missing)}{instead}, and the signals hold {', '.join(signals.names) or 'none'}: "
             f"record them (prunus signals --need {','.join(method.needs)}) or pass them to px.Signals"
         )
     return signals
