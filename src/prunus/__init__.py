@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prunus.core.results import Results as Results
     from prunus.core.score import Score as Score
     from prunus.flow.compare import compare as compare
+    from prunus.flow.label_issues import label_issues as label_issues
     from prunus.flow.plan import plan as plan
     from prunus.flow.plan import score as score
     from prunus.flow.proof import prove as prove
@@ -45,6 +46,7 @@ _PLACES = {
     "Results": "core.results",
     "Score": "core.score",
     "compare": "flow.compare",
+    "label_issues": "flow.label_issues",
     "plan": "flow.plan",
     "score": "flow.plan",
     "prove": "flow.proof",

@@ -218,6 +218,7 @@ def unit_signals(order: np.ndarray) -> Signals:
 
 
 SIZES = {"a": 16, "b": 8, "c": 24, "d": 12, "e": 4}
+RECALLS = {"a": 0.9, "b": 0.5, "c": 0.75, "d": 0.5, "e": 1.0}
 SHAPES = {"a": (4, 4), "b": (2, 4), "c": (2, 3, 2, 2), "d": (3, 4), "e": (2, 2)}
 
 
@@ -230,6 +231,7 @@ def request(total: float = 32, order: str = "abcde", *, scores: Any = None, **se
         scores=[made[name] for name in order],
         shapes=[SHAPES[name] for name in order],
         ids=[np.arange(SIZES[name]) for name in order],
+        recalls=[RECALLS[name] for name in order],
         rng=Rng(0, "contract"),
         **settings,
     )

@@ -54,6 +54,13 @@ def test_of_a_union_people_type_what_can_be_typed(tmp_path: Path):
         assert [(o.name, o.type) for o in method.options] == expected and method.keywords == ("cut",)
 
 
+def test_a_type_that_the_module_names_is_spelled_out(tmp_path: Path):
+    path = tmp_path / "thing.py"
+    path.write_text("Mode = Literal['a', 'b']\n" + SOURCE.replace("mode: str", "mode: Mode"))
+    (method,) = registry._read("prunus.rows.thing", path)
+    assert [option.type for option in method.options] == ["float", "Literal['a', 'b']"]
+
+
 def test_arguments_must_be_literals(tmp_path: Path):
     path = tmp_path / "bad.py"
     path.write_text('x = 1\n@criterion(unit=x)\ndef bad(s):\n    """."""\n')

@@ -29,6 +29,21 @@ def makers(group: Any) -> tuple[Any, ...]:
     return matrices(group, "writers" if group.writers else "readers")
 
 
+def learnt(group: Any, *signals: str) -> list[Any]:
+    """Every member, vectors included, of which all these gradients were measured.
+
+    Raises:
+        BadInput: there is none.
+    """
+    members = (*group.writers, *group.readers, *group.vectors)
+    found = [m for m in members if all(getattr(m, name, None) is not None for name in signals)]
+    if not found:
+        raise BadInput(
+            f"group {group.name} has no {' and '.join(signals)}: collect these signals with labelled data first"
+        )
+    return found
+
+
 def measured(group: Any, signal: str) -> list[tuple[Any, Tensor]]:
     """Every writer of which `signal` was measured, with its values `[units, per_unit]`.
 

@@ -196,7 +196,7 @@ def _read(module: str, path: Path) -> Iterator[Method]:
     source = path.read_text("utf-8")
     if not any(f"@{kind}(" in source for kind in KINDS):
         return
-    tree = ast.parse(source, filename=str(path))
+    tree = _spelled_out(ast.parse(source, filename=str(path)))
     doc = ast.get_docstring(tree) or ""
     room = module.split(".")[-2] if module.startswith("prunus.") else ""
     for node in tree.body:
@@ -205,6 +205,21 @@ def _read(module: str, path: Path) -> Iterator[Method]:
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in KINDS:
                 yield _method(module, path, room, doc, node, call)
+
+
+def _spelled_out(tree: ast.Module) -> ast.Module:
+    """The module with types that it names itself, as `Metric = Literal["wifv", "ifv"]`, written where they are used."""
+    named = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Subscript)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and isinstance(node.annotation, ast.Name):
+            node.annotation = named.get(node.annotation.id, node.annotation)
+    return tree
 
 
 def _method(

@@ -83,11 +83,12 @@ def plan_layers(
     if score is None:
         score = score_layers(prunable, found.id, signals=signals, seed=seed, options=options)
     blocks = [(c.path, i, name, c.removable[i]) for c in prunable.chains for i, name in enumerate(c.children)]
+    order = np.concatenate([score.values[chain.path] for chain in prunable.chains])
     must = _protected(blocks, budget, found)
+    must |= _last_of_each(blocks, order, must, budget)
     count = budget.count(len(blocks))
     if count < len(must):
         raise BudgetUnreachable(f"{budget} keeps {count} blocks, {len(must)} can't go", nearest=f"{len(must)} layers")
-    order = np.concatenate([score.values[chain.path] for chain in prunable.chains])
     banned = np.array([name in budget.ban for _, _, name, _ in blocks])
     rank = np.lexsort((np.arange(order.size), -order, banned))
     kept = must | set([int(at) for at in rank if int(at) not in must][: count - len(must)])
@@ -100,6 +101,18 @@ def plan_layers(
     return Plan(
         "layers", groups, budget, total, dense, bypasses(prunable, groups), {}, (), made, prunable.fingerprint()
     )
+
+
+def _last_of_each(
+    blocks: list[tuple[str, int, str, bool]], order: np.ndarray, must: set[int], budget: Budget
+) -> set[int]:
+    """The best block of every chain of which nothing must stay: a chain can't be empty."""
+    best: set[int] = set()
+    for path in {path for path, *_ in blocks}:
+        own = [at for at, block in enumerate(blocks) if block[0] == path]
+        if not must.intersection(own):
+            best.add(max(own, key=lambda at: (blocks[at][2] not in budget.ban, order[at], -at)))
+    return best
 
 
 def bypasses(prunable: ModelPrunable, groups: Mapping[str, Kept]) -> tuple[Bypass, ...]:

@@ -179,10 +179,10 @@ class TeacherTable(Table):
 class SignalsTable(Table):
     """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training.
 
-    `recorder` holds options of the recorder: `el2n_epochs`, `window`, `early`.
+    `recorder` holds options of the recorder (`el2n_epochs`, `window`, `early`); `checkpoints` and `folds` are those of `px.Fit`.
     """
 
-    LEAN = ("recorder",)
+    LEAN = ("recorder", "checkpoints", "folds")
 
     train: str = ""
     epochs: Positive | None = None
@@ -191,6 +191,8 @@ class SignalsTable(Table):
     batch: Positive = 128
     need: Names = ()
     recorder: dict[Literal["el2n_epochs", "window", "early"], Positive] = {}
+    checkpoints: Positive | None = None
+    folds: Positive | None = None
 
 
 class RecoverTable(Table):
@@ -226,7 +228,10 @@ class MeasureTable(Table):
 
 
 class PruneTable(Table):
-    """`[[arms.prune]]`: one unit removed. `budget` says what stays; lists are sweeps."""
+    """`[[arms.prune]]`: one unit removed. `budget` says what stays; lists are sweeps.
+
+    `weights = false` trains without the loss weights that some selectors of rows give (craig, grad_match).
+    """
 
     method: Choices
     budget: Budgets
@@ -234,6 +239,7 @@ class PruneTable(Table):
     select: Choices | None = None
     within: str = ""
     allocate: Choices | None = None
+    over: str = ""
     compensate: Choices | None = None
     at: str = ""
     groups: Literal["", "all", "inner"] = ""
@@ -243,6 +249,7 @@ class PruneTable(Table):
     tolerance: Annotated[float, Field(ge=0)] | None = None
     pin: str = ""
     ban: str = ""
+    weights: bool = True
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:

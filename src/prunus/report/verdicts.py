@@ -28,8 +28,7 @@ def _comparable(arm: Arm, other: Arm) -> bool:
     """The same budget, dense model, recovery and teacher; a control that copies one arm (its counts, its rows) is for that arm only."""
     same_recovery = arm.what.endswith(RAW) == other.what.endswith(RAW)
     same_setting = arm.budget == other.budget and arm.against == other.against
-    taught_alike = arm.what.partition(TAUGHT)[2] == other.what.partition(TAUGHT)[2]
-    meant = other.like == arm.what.removesuffix(RAW) or (not other.like and taught_alike)
+    meant = other.like == arm.what.removesuffix(RAW) or (not other.like and _teacher(arm) == _teacher(other))
     return arm.role == "pruned" and other.control and same_setting and same_recovery and meant
 
 
@@ -42,6 +41,11 @@ def difference(results: Results, arm: Arm, other: Arm, metric: str) -> Differenc
     elif set(there) == {None} != set(here):
         there = dict.fromkeys(here, there[None])
     return over_seeds(here, there) if set(here) & set(there) else None
+
+
+def _teacher(arm: Arm) -> str:
+    """Name of the teacher; the setting that may stand behind it is the dense arm's."""
+    return arm.what.removesuffix(RAW).partition(TAUGHT)[2].partition(" (")[0]
 
 
 def _verdict(arm: Arm, other: Arm, metric: str, gap: Difference, p: float) -> Verdict:

@@ -1,8 +1,9 @@
 """Activity of the inputs of linear and convolution layers, channel by channel, as the layer reads it.
 
 input_off `[in, 1]`: share of entries, over all rows and positions, that are not above 0: the zeros of a ReLU, the closed
-side of GELU and SiLU. input_pooled `[in, rows]`: mean over positions (over real tokens) of each row; a channel's rows
-in ascending order, so that it is a sample that no order of the data changes. Padding tokens do not count, and neither do the zeros that a convolution pads: they are no channel's activity.
+side of GELU and SiLU. input_pooled `[in, rows]`: mean over positions (over real tokens) of each row; a channel's rows in
+ascending order, so that it is a sample that no order of the data changes. Padding tokens do not count, and neither do
+the zeros that a convolution pads: they are no channel's activity.
 """
 
 from __future__ import annotations
