@@ -15,7 +15,8 @@ from prunus.core.errors import BadInput, NonFinite
 from prunus.core.rng import Rng
 from prunus.flow.rows import score_rows
 from prunus.flow.signals import Fit
-from prunus.rows.label_quality import adjusted, label_quality, thresholds
+from prunus.maths.confident import adjusted, thresholds
+from prunus.rows.label_quality import label_quality
 from prunus.signals.held_out_probs import folds_of, probe
 from prunus.train.models import mlp, seeded
 
@@ -54,7 +55,7 @@ def test_arithmetic():
     limits = thresholds(PROBS.double().numpy(), S.labels.numpy(), S.ids)
     assert limits.tolist() == pytest.approx([0.6, 0.45, 0.6])  # no row of class 2: the largest of the others
     first = np.array([0.7, 0.35, 0.1])
-    assert label_quality(S, rng=RNG)[0] == pytest.approx(first[0] / first.sum())
+    assert label_quality(S, adjust=True, rng=RNG)[0] == pytest.approx(first[0] / first.sum())
     assert adjusted(PROBS.double().numpy(), limits).sum(1).tolist() == pytest.approx([1] * 4)
 
 

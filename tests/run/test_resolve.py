@@ -28,6 +28,7 @@ KNOWN = {
     "sparsegpt": Facts("solver", ("hessian",)),
     "fastervlm": Facts("criterion", ("cls_attention",)),
     "ccs": Facts("selector", random=True),
+    "craig": Facts("selector", ("embedding",), weighs=True),
     "joint_ls": Facts("compensator", ("covariance",)),
     "by_recall": Facts("allocator", ("recalls",), val=("probs", "labels")),
 }
@@ -225,3 +226,13 @@ def test_validation_rows_are_measured_where_a_method_reads_them() -> None:
     split, whole = (node.params for node in of(g, "plan"))
     assert split["over"] == "clusters:5" and split["allocate"]["options"] == {"recall": [0.5]}
     assert "over" not in whole and "allocate" not in whole
+
+
+def test_loss_weights_are_told_where_the_selector_gives_some() -> None:
+    g = graph([rows(select="craig"), rows(select="craig", weights=False), rows(select="ccs")], signals=RECORDED)
+    told = {node.params["select"]["name"]: set() for node in of(g, "plan")}
+    for node in of(g, "plan"):
+        told[node.params["select"]["name"]].add(node.params.get("weights"))
+    assert told == {"craig": {True, False}, "ccs": {None}}
+    arms = {tag.arm for tags in g.measures.values() for tag in tags}
+    assert {"el2n + craig", "el2n + craig, unweighted"} <= arms

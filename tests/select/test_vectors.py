@@ -30,6 +30,7 @@ GREEDY = {
     "k_center random": lambda s, m, **o: k_center(s, m, first="random", rng=RNG, **o),
     "herding": herding,
     "facility_location": facility_location,
+    "facility_location sparse": lambda s, m, **o: facility_location(s, m, neighbours=7, **o),
     "graph_cut": graph_cut,
     "craig": lambda s, m, **o: craig(s, m, **{"within": "all", **o}),
     "log_determinant": log_determinant,
@@ -406,3 +407,20 @@ def test_glister_refuses_what_does_not_fit():
     for wrong in ({"eta": 0.0}, {"refresh": 0}):
         with pytest.raises(BadInput, match="eta must be above 0 and refresh"):
             glister(score, 5, **wrong)
+
+
+@pytest.mark.parametrize("neighbours", [3, 59])
+def test_sparse_facility_location_is_the_naive_one(neighbours):
+    score = scored()
+    s = cosines(embedding(score))
+    ranks = np.argsort(np.argsort(-(s - 2 * np.eye(60)), axis=1), axis=1)
+    linked = (ranks < neighbours) | (ranks < neighbours).T | np.eye(60, dtype=bool)
+    s = np.where(linked, s, 0.0)
+    np.testing.assert_array_equal(
+        facility_location(score, 15, neighbours=neighbours),
+        naive(score, 15, lambda kept, i: s[:, [*kept, i]].max(1).sum()),
+    )
+    if neighbours == 59:
+        np.testing.assert_array_equal(facility_location(score, 15), facility_location(score, 15, neighbours=59))
+    with pytest.raises(BadInput, match="neighbours must be 1 or more"):
+        facility_location(score, 15, neighbours=0)

@@ -32,15 +32,14 @@ def bn_scale(group: Any, *, reduce: Literal["mean", "max"] = "mean") -> Tensor:
     Returns:
         float64 `[size]`.
     """
-    scales = norm_scales(group)
+    scales = [member.weight.detach().double().abs().flatten(1) for member in scale_members(group)]
     if not scales:
         scales = [m.weight.detach().double().square().sum(2).sqrt() for m in makers(group)]
     columns = torch.cat([scale.cpu() for scale in scales], dim=1)
     return columns.mean(1) if reduce == "mean" else columns.amax(1)
 
 
-def norm_scales(group: Any) -> list[Tensor]:
-    """|weight| of every vector whose module has a bias in the group too, float64 `[units, per_unit]`."""
+def scale_members(group: Any) -> list[Any]:
+    """Vectors `X.weight` of a group that holds `X.bias` too: the scales of norms."""
     shifted = {m.name.removesuffix(".bias") for m in group.vectors if m.name.endswith(".bias")}
-    norms = [m for m in group.vectors if m.name.endswith(".weight") and m.name.removesuffix(".weight") in shifted]
-    return [m.weight.detach().double().abs().flatten(1) for m in norms]
+    return [m for m in group.vectors if m.name.endswith(".weight") and m.name.removesuffix(".weight") in shifted]

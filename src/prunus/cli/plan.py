@@ -82,6 +82,9 @@ def plan(
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="Allowed distance from the budget, as a share.")
     ] = None,
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="Rows: leave out the loss weights of craig and grad_match.")
+    ] = False,
     pin: Annotated[str, typer.Option(help="File of ids that must stay.")] = "",
     ban: Annotated[str, typer.Option(help="File of ids that must go.")] = "",
     data: Annotated[str, typer.Option(help=f"Calibration rows; or the rows a score was made for. {DATA}")] = "",
@@ -105,6 +108,7 @@ def plan(
         "select": select, "allocate": allocate, "over": over, "val": val, "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
+        "unweighted": unweighted or None,
     }  # fmt: skip
     settings = {name: value for name, value in chosen.items() if value not in ("", None)}
     plain = {"floor": floor, "round_to": round_to, "same_shape": same_shape or None, "tolerance": tolerance}
@@ -174,16 +178,21 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
 
     score, data = scored
     selector = find_selector(settings.get("select") or default_selector(score))
-    _refuse_unfit(settings, ("select", "allocate", "over", "val", "within"), "rows")
+    _refuse_unfit(settings, ("select", "allocate", "over", "val", "within", "unweighted"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     parts = [registry.find(settings["allocate"], kind="allocator")] if "allocate" in settings else []
     options, *of_split = assign(pairs, selector, *parts, also=pick["flags"])
     given = {name: settings[name] for name in ("allocate", "over") if name in settings} | dict(*of_split)
     val = _validation(settings["val"]) if "val" in settings else None
-    split = split_of(given | {"seed": pick["seed"]}, val)
-    return plan_rows(
-        score, budget, select=selector.id, allocate=split, val=val, seed=pick["seed"], data=data, options=options
-    )
+    own: Settings = {
+        "select": selector.id,
+        "allocate": split_of(given | {"seed": pick["seed"]}, val),
+        "val": val,
+        "seed": pick["seed"],
+        "options": options,
+        "weights": not settings.get("unweighted"),
+    }
+    return plan_rows(score, budget, data=data, **own)
 
 
 def _validation(place: str) -> Signals:
@@ -307,21 +316,8 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
 
 
 FLAGS = (
-    *(
-        "select",
-        "allocate",
-        "over",
-        "val",
-        "scope",
-        "normalise",
-        "compensate",
-        "within",
-        "layers",
-        "at",
-        "floor_share",
-        "minimum",
-    ),
-    *("tail", "positions"),
+    *("select", "allocate", "over", "val", "scope", "normalise", "compensate", "within", "layers", "at"),
+    *("floor_share", "minimum", "tail", "positions", "unweighted"),
 )
 
 
@@ -366,6 +362,7 @@ def _head(made: Plan) -> dict[str, Any]:
         "planned": f"keeps {kept:,} of {of:,} {made.unit}, drops {of - kept:,}{groups}",
         "method": " + ".join(filter(None, [str(made.provenance.get("method", "")), chosen])),
         "dropped": "; ".join(f"{count:,} {reason}" for reason, count in made.reason_counts().items() if count),
+        "weights": f"{made.loss_weights().min():.3g} to {made.loss_weights().max():.3g}" if made.weights else "",
     }
 
 

@@ -84,7 +84,7 @@ def signals(
             return _record(opened, part, names, length, {**settings, "lr": lr}, own, seed), None
         from prunus.signals.collect import collect
 
-        states = {"checkpoints": _files(checkpoints)} if set(names) & set(OVER_CHECKPOINTS) else {}
+        states: dict[str, Any] = {"checkpoints": _files(checkpoints)} if set(names) & set(OVER_CHECKPOINTS) else {}
         found = collect(opened.net, part, names, out=to, **settings, **states)
         return found.rows, found.modules
 

@@ -104,7 +104,7 @@ def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
         val = settings.pop("val", None)
         rest, options = _settings(chosen, settings)
         split = split_of(rest, val)
-        _nothing_left(rest, options, ("select", "allocate", "over", "seed", "data", "val"), chosen)
+        _nothing_left(rest, options, ("select", "allocate", "over", "seed", "data", "val", "weights"), chosen)
         return plan_rows(made, budget, allocate=split, val=val, options=options, **rest)
     from prunus.flow import units
 

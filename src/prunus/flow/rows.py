@@ -19,6 +19,7 @@ from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
 from prunus.flow.labelled import unlabelled, without_labels
+from prunus.flow.loss_weights import weighed
 from prunus.flow.split import Split
 from prunus.prunables.dataset import Dataset, require_role
 from prunus.rows.runs import mean
@@ -86,8 +87,9 @@ def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
     if missing := missing_signals(method, signals):
         if "labels" in missing:
             raise BadInput(without_labels(method, data.name))
+        instead = "".join(f" (or {name})" for name in method.facts.get("instead", ()))
         raise BadInput(
-            f"{method.id} needs {', '.join(missing)}, and the signals hold {', '.join(signals.names) or 'none'}: "
+            f"{method.id} needs {', '.join(missing)}{instead}, and the signals hold {', '.join(signals.names) or 'none'}: "
             f"record them (prunus signals --need {','.join(method.needs)}) or pass them to px.Signals"
         )
     return signals
@@ -119,6 +121,7 @@ def plan_rows(
     seed: int = 0,
     data: Dataset | None = None,
     val: Signals | None = None,
+    weights: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Which rows stay.
@@ -134,6 +137,7 @@ def plan_rows(
         seed: for selectors that draw.
         data: checked to be the rows the score was made for.
         val: signals of validation rows, for selectors and allocators that read them (glister, by_recall).
+        weights: give the plan the loss weights of a selector that has some (craig, grad_match).
         options: the selector's own.
 
     Raises:
@@ -166,7 +170,8 @@ def plan_rows(
     made |= {"options": {name: _told(value) for name, value in options.items()}, "seed": seed}
     made |= split.told() if split is not None else {}
     made |= {"notes": notes} if notes else {}
-    return _plan(score, group, asked, kept, made)
+    plan = _plan(score, group, asked, kept, made)
+    return weighed(plan, method, group, np.sort(np.concatenate([free, pinned])), options) if weights else plan
 
 
 def _selector(name: str | Sequence[str]) -> Method:

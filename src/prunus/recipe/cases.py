@@ -40,13 +40,15 @@ class Step:
     tolerance: float | None = None
     pin: str = ""
     ban: str = ""
+    weights: bool = True
 
     @property
     def label(self) -> str:
         """`taylor + joint_ls`: the method and what it is combined with; random numbers that a selector gets are not told."""
         method = None if self.select is not None and self.method == Choice(name="random") else self.method
         chosen = (method, self.select, self.allocate, self.compensate)
-        return " + ".join(choice.label for choice in chosen if choice is not None and choice.name != "none")
+        words = " + ".join(choice.label for choice in chosen if choice is not None and choice.name != "none")
+        return words if self.weights else f"{words}, unweighted"
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,7 @@ def _control_step(step: Step, control: Any) -> Step:
         raise BadInput(f"{control!r} is no control: write a name, or {{ name = ..., compensate = ... }}") from error
     made = next(_choices(chosen))
     plain = {name: getattr(step, name) for name in Step.__annotations__ if name not in SWEPT}
+    plain["weights"] = True
     choices = {name: getattr(made, name) for name in SWEPT}
     if keeps:
         choices[keeps] = getattr(step, keeps)

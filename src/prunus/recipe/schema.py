@@ -228,7 +228,10 @@ class MeasureTable(Table):
 
 
 class PruneTable(Table):
-    """`[[arms.prune]]`: one unit removed. `budget` says what stays; lists are sweeps."""
+    """`[[arms.prune]]`: one unit removed. `budget` says what stays; lists are sweeps.
+
+    `weights = false` trains without the loss weights that some selectors of rows give (craig, grad_match).
+    """
 
     method: Choices
     budget: Budgets
@@ -246,6 +249,7 @@ class PruneTable(Table):
     tolerance: Annotated[float, Field(ge=0)] | None = None
     pin: str = ""
     ban: str = ""
+    weights: bool = True
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:

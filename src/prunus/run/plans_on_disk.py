@@ -141,7 +141,8 @@ def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     seed, allocate = params.get("seed", 0), params.get("allocate")
     val = _validation(inputs)
     split = Split(allocate["name"], params.get("over") or "class", allocate["options"], val, seed) if allocate else None
-    plan = plan_rows(score, budget, select=chosen.id, allocate=split, seed=seed, data=data, val=val, options=options)
+    own: Params = {"seed": seed, "data": data, "weights": params.get("weights", True), "options": options}
+    plan = plan_rows(score, budget, select=chosen.id, allocate=split, val=val, **own)
     return plan.after(Plan.load(inputs["parent"])) if "parent" in inputs else plan
 
 

@@ -9,8 +9,8 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 - signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass); val? (what is needed of
   rows of role val) -> signals
 - score [data, model?, signals?]: unit, method, at; seed? -> a Score
-- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?
-  -> a Plan
+- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?;
+  weights where the selector gives some -> a Plan
 - apply [model, plan]: unit, mode -> a model
 - recover [data, model, dense, plan?, rows?]: the recover table, seed -> a model
 - measure [data, model, dense, plan?]: the measure table -> metrics.jsonl (metric, value, interval, note)
@@ -35,7 +35,7 @@ from prunus.run.catalogue import Facts, MethodFacts, method_facts
 from prunus.run.stage import Graph, Node, Tag
 
 COMBINED = ("select", "allocate", "compensate")
-ABSENT = ("seed", "dynamic", "teacher")  # left out of the parameters where there is none
+ABSENT = ("seed", "dynamic", "teacher", "weights")  # left out of the parameters where there is none
 GIVEN = {"weight", "bias", "labels", "ids", "scores", "recalls"}  # held by data, model or request: no pass needed
 
 
@@ -180,7 +180,8 @@ class _Builder:
         given = {"data": data, "signals": signals}
         if step.unit not in DATA_UNITS:  # rows are judged by their signals alone
             given |= {"model": state.model, "dense": state.dense}
-        params = {**_plain(step), "kind": method.kind}
+        weights = step.weights if any(part.weighs for part in combined) else None
+        params = {**_plain(step), "kind": method.kind, "weights": weights}
         random = seed if method.random or any(part.random for part in combined) else None
         score = self.score(step, given, seed) if method.kind == "criterion" else ""
         if step.unit in DATA_UNITS and score:

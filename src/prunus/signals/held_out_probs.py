@@ -51,7 +51,7 @@ def probe(
     ids: NDArray[np.generic],
     *,
     folds: int = 5,
-    ridge: float = 1.0,
+    ridge: float = 10.0,
     rng: Rng,
 ) -> NDArray[np.float64]:
     """Held-out probabilities `[n, classes]` by linear probes; classes without a row have probability 0.
