@@ -84,6 +84,14 @@ def equal_rows() -> Signals:
     return changed(signals, **{name: value.clone() for name, value in same.items()})
 
 
+def options(method: Any) -> dict[str, Any]:
+    """What a method can't do without: 20 rows of a target, as a small classifier sees them, for those that have one."""
+    if "target" not in method.keywords:
+        return {}
+    width = row_signals().field("embedding").shape[1]
+    return {"target": Signals(logits=draw(20, 4, seed=21), embedding=draw(20, width, seed=22))}
+
+
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +218,7 @@ def unit_signals(order: np.ndarray) -> Signals:
 
 
 SIZES = {"a": 16, "b": 8, "c": 24, "d": 12, "e": 4}
+RECALLS = {"a": 0.9, "b": 0.5, "c": 0.75, "d": 0.5, "e": 1.0}
 SHAPES = {"a": (4, 4), "b": (2, 4), "c": (2, 3, 2, 2), "d": (3, 4), "e": (2, 2)}
 
 
@@ -222,6 +231,7 @@ def request(total: float = 32, order: str = "abcde", *, scores: Any = None, **se
         scores=[made[name] for name in order],
         shapes=[SHAPES[name] for name in order],
         ids=[np.arange(SIZES[name]) for name in order],
+        recalls=[RECALLS[name] for name in order],
         rng=Rng(0, "contract"),
         **settings,
     )
@@ -229,10 +239,11 @@ def request(total: float = 32, order: str = "abcde", *, scores: Any = None, **se
 
 def reader() -> tuple[Matrix, Tensor]:
     """A matrix that reads 64 units, with all statistics of 256 rows of its inputs, and these inputs `[256, 64]`."""
-    mixed = draw(256, UNITS) @ draw(UNITS, UNITS, seed=3) / 8 + draw(UNITS, seed=4)
-    inputs = mixed.double()
+    filters, shifts = draw(UNITS, UNITS, seed=3).T / 8, draw(UNITS, seed=4)
+    inputs = (draw(256, UNITS) @ filters.T + shifts).double()
     hessian = inputs.T @ inputs
-    return Matrix("m", "m.weight", draw(8, UNITS, seed=5), 1, inputs.mean(0)[:, None], hessian), inputs
+    makers = {"filters": filters.contiguous(), "shifts": shifts, "places": torch.zeros(UNITS, dtype=torch.long)}
+    return Matrix("m", "m.weight", draw(8, UNITS, seed=5), 1, inputs.mean(0)[:, None], hessian, **makers), inputs
 
 
 def layer(needs: Any = ()) -> SimpleNamespace:

@@ -32,7 +32,7 @@ def score(method, order=None, values=None) -> GroupScore:
 
 
 def selected(method, given: GroupScore, count: int = COUNT, **options) -> np.ndarray:
-    more = {"rng": Rng(0, method.id)} if draws(method) else {}
+    more = fixtures.options(method) | ({"rng": Rng(0, method.id)} if draws(method) else {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return np.asarray(method.load()(given, count, **more, **options))

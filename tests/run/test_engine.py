@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -27,6 +28,7 @@ from prunus.run import Graph, Node, RunReport, recipe_run, run_recipe
 from prunus.run.folder import used_keys
 from prunus.run.progress import RunProgress
 from prunus.run.resolve import resolve
+from prunus.run.worker import run_job
 from run import tiny_stages
 
 TABLE = "run.tiny_stages:STAGES"
@@ -306,6 +308,13 @@ def test_progress_tells_the_time_left() -> None:
         bar._last -= 60
         bar.finished("train", "training of y", 10.0)
     assert out.getvalue() == "2 of 5 stages done, about 12 s left: training of y\n"
+
+
+def test_what_a_process_does_once_is_no_cost_of_a_stage(tmp_path: Path) -> None:
+    job = {"stage": "threads", "params": {}, "inputs": {}, "parts": {}, "store": str(tmp_path)}
+    begun = time.perf_counter()
+    made = run_job({**job, "stages": "run.tiny_stages:WARM", "key": "0" * 32})
+    assert made.cost["wall_s"] < 0.2 < time.perf_counter() - begun  # warming up takes 0.2 s
 
 
 def test_a_teacher_is_trained_once_and_its_cost_is_told_apart(tmp_path: Path) -> None:

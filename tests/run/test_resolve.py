@@ -30,6 +30,7 @@ KNOWN = {
     "ccs": Facts("selector", random=True),
     "craig": Facts("selector", ("embedding",), weighs=True),
     "joint_ls": Facts("compensator", ("covariance",)),
+    "by_recall": Facts("allocator", ("recalls",), val=("probs", "labels")),
 }
 
 
@@ -215,6 +216,16 @@ def test_a_teacher_has_its_own_model_training_and_seed_or_is_given() -> None:
     assert g.nodes[teacher].stage == "model" and g.nodes[teacher].params["weights"] == "w.safetensors"
     with pytest.raises(BadInput, match="no weights"):
         graph([arm | {"teacher": "big"}], model=models, train=train, teacher={"big": {"train": "none"}})
+
+
+def test_validation_rows_are_measured_where_a_method_reads_them() -> None:
+    by_class = rows(allocate={"name": "by_recall", "recall": [0.5]}, over="clusters:5")
+    g = graph([by_class, rows()], signals=RECORDED)
+    recorded, plain = of(g, "signals")[0].params, of(graph([rows()], signals=RECORDED), "signals")[0].params
+    assert len(of(g, "signals")) == 1 and recorded["val"] == ["probs"] and "val" not in plain
+    split, whole = (node.params for node in of(g, "plan"))
+    assert split["over"] == "clusters:5" and split["allocate"]["options"] == {"recall": [0.5]}
+    assert "over" not in whole and "allocate" not in whole
 
 
 def test_loss_weights_are_told_where_the_selector_gives_some() -> None:

@@ -19,10 +19,11 @@ from prunus.prunables.combined import combine
 from prunus.recipe.schema import DataTable, MeasureTable, ModelTable, PruneTable, RecoverTable, SignalsTable, TrainTable
 from prunus.run.folder import samples_of
 from prunus.run.models_on_disk import constructed, plans_of, read_model
-from prunus.run.outside import plan_facts
+from prunus.run.outside import plan_facts, target_facts
 from prunus.run.plans_on_disk import modules_signals, rows_signals
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.run.stages import STAGES
+from prunus.signals.rowset import Signals
 from prunus.sources.models import open_model
 from prunus.train.loop import fit
 from prunus.train.tiles import TileCrop
@@ -95,6 +96,13 @@ def score(made: Made) -> Path:
 def rows_plan(made: Made) -> Path:
     inputs = {"data": data(made), "signals": signals(made), "score": score(made)}
     return made("plan", "rows-plan", step("el2n_sum", "50% rows", select="ccs"), **inputs)
+
+
+def validated(made: Made, train: Params | None) -> Path:
+    """Signals of rows of role fit, and of those of role val."""
+    params = table(SignalsTable, train="t") | {"train": train, "need": ["embedding"], "val": ["probs"]}
+    name = "validated-pass" if train is None else "validated-training"
+    return made("signals", name, params, data=data(made), model=model(made))
 
 
 def trained(made: Made) -> Path:
@@ -270,6 +278,23 @@ def test_pinned_rows_stay_and_banned_rows_go(made: Made, tmp_path: Path) -> None
     assert plan_facts(step("el2n_sum", "40% rows")) == {}
 
 
+def test_a_target_is_found_and_counts_with_its_file(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.full((6, 10), -1.0)
+    logits[:4, 3], logits[4:, 8] = 1.0, 1.0
+    np.savez(tmp_path / "target.npz", logits=logits)
+    monkeypatch.setenv("PRUNUS_DATA", str(tmp_path))
+    params = {"unit": "rows", "method": {"name": "label_mapping", "options": {"target": "target.npz"}}, "at": ""}
+    found = Score.load(made("score", "mapped-score", params, data=data(made)))
+    labels = read_rows(data(made), "fit").labels
+    assert set(found.group("rows").values[labels == 3]) == {10} and set(found.group("rows").values[labels == 8]) == {9}
+    before = target_facts(params)
+    np.savez(tmp_path / "target.npz", logits=logits[:5])
+    assert set(before) == {"target target.npz"} and target_facts(params) != before
+    assert plan_facts({"select": params["method"]}) == target_facts(params)
+
+
 def test_training_reads_the_rows_that_stay_and_tells_its_cost(made: Made) -> None:
     facts = files.read_json(trained(made) / "training.json")
     assert facts["steps"] == 3  # as many as an epoch of all 96 rows
@@ -402,3 +427,32 @@ def test_recorded_runs_start_as_the_constructor_starts(tmp_path: Path) -> None:
 def made_model(folder: Path) -> Path:
     STAGES["model"].body({}, table(ModelTable, source="prunus:resnet8"), folder)
     return folder
+
+
+@pytest.mark.parametrize("train", [None, table(TrainTable, **TRAIN)])
+def test_quotas_by_the_recall_of_validation_rows(made: Made, train: Params | None) -> None:
+    inputs = {"data": data(made), "signals": validated(made, train), "score": score(made)}
+    name = f"quotas-{train is None}"
+    params = step("el2n_sum", "50% rows", select="random", allocate="by_recall", floor=2)
+    val = Signals.load(inputs["signals"] / "val")
+    labels = read_rows(inputs["data"], "fit").labels
+    assert {"probs", "labels"} <= set(val.names) and len(val) == 16 and labels is not None
+    absent = set(labels.tolist()) - set(np.asarray(val.labels).tolist())
+    if absent:  # 16 rows of ten classes
+        with pytest.raises(BadInput, match="no validation rows"):
+            made("plan", name, params, **inputs)
+    given = params | {"allocate": {"name": "by_recall", "options": {"recall": [0.9] * 5 + [0.5] * 5}}}
+    plan = Plan.load(made("plan", f"{name}-given", given, **inputs))
+    rows = read_rows(inputs["data"], "fit")
+    kept = np.bincount(labels[np.isin(rows.ids, plan.keep())], minlength=10)
+    assert kept.sum() == 48 and kept[5:].sum() > 2 * kept[:5].sum() and kept.min() >= 2
+
+
+def test_selectors_in_turn_and_clusters(made: Made) -> None:
+    inputs = {"data": data(made), "signals": validated(made, None), "score": score(made)}
+    select = {"name": "semdedup,ccs", "eps": 0.001}
+    params = step("el2n_sum", "25% rows", select=select, allocate="uniform", over="clusters:3")
+    plan = Plan.load(made("plan", "in-turn", params, **inputs))
+    assert plan.keep().size == 24
+    told = {name: plan.provenance[name] for name in ("select", "allocate", "over")}
+    assert told == {"select": "select/semdedup,ccs", "allocate": "uniform", "over": "clusters:3"}

@@ -36,6 +36,7 @@ from prunus.core.errors import BadInput
 if TYPE_CHECKING:
     from prunus.core.plan import Plan
     from prunus.core.score import Score
+    from prunus.signals.rowset import Signals
 
 Settings = dict[str, Any]
 BUDGET = "What stays: '30% rows', '50% macs', '60% params', '26 layers', '2:4', 'drop 6 layers', 'sparsity 90%'."
@@ -53,7 +54,11 @@ def plan(
     words: Annotated[list[str], typer.Argument(metavar="SCORE BUDGET | MODEL METHOD BUDGET", help=f"{BUDGET} {MODEL}")],
     select: Select = "",
     allocate: Annotated[
-        str, typer.Option(help="Rows: allocator that splits the budget over classes (needs --data).")
+        str, typer.Option(help="Rows: allocator that splits the budget over classes (needs --data) or clusters.")
+    ] = "",
+    over: Annotated[str, typer.Option(help="Rows: what --allocate splits over: class, clusters or clusters:50.")] = "",
+    val: Annotated[
+        str, typer.Option(help="Rows: folder of `prunus signals` of validation rows (by_recall, glister).")
     ] = "",
     scope: Annotated[str, typer.Option(help="Channels: ranked together: global, group or isomorphic.")] = "",
     normalise: Annotated[str, typer.Option(help="Channels: what makes groups comparable.")] = "",
@@ -100,7 +105,7 @@ def plan(
     given, pairs = arguments(context, words)
     place = Path("plan") if dry_run else new_place(out, overwrite=overwrite)
     chosen: Settings = {
-        "select": select, "allocate": allocate, "scope": scope, "normalise": normalise, "within": within,
+        "select": select, "allocate": allocate, "over": over, "val": val, "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
         "unweighted": unweighted or None,
@@ -169,20 +174,32 @@ def with_rows(score: Score, pick: Settings) -> tuple[Score, Any]:
 def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pick: Settings) -> Plan:
     """A plan over rows."""
     from prunus.flow.rows import default_selector, plan_rows
+    from prunus.flow.split import split_of
 
     score, data = scored
     selector = find_selector(settings.get("select") or default_selector(score))
-    _refuse_unfit(settings, ("select", "allocate", "within", "unweighted"), "rows")
+    _refuse_unfit(settings, ("select", "allocate", "over", "val", "within", "unweighted"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
-    options = assign(pairs, selector, also=pick["flags"])[0]
+    parts = [registry.find(settings["allocate"], kind="allocator")] if "allocate" in settings else []
+    options, *of_split = assign(pairs, selector, *parts, also=pick["flags"])
+    given = {name: settings[name] for name in ("allocate", "over") if name in settings} | dict(*of_split)
+    val = _validation(settings["val"]) if "val" in settings else None
     own: Settings = {
         "select": selector.id,
-        "allocate": settings.get("allocate"),
+        "allocate": split_of(given | {"seed": pick["seed"]}, val),
+        "val": val,
         "seed": pick["seed"],
         "options": options,
         "weights": not settings.get("unweighted"),
     }
     return plan_rows(score, budget, data=data, **own)
+
+
+def _validation(place: str) -> Signals:
+    """Signals of validation rows: a folder of `prunus signals`, or a table of predictions."""
+    from prunus.cli.score import read_signals
+
+    return (read_signals([place]) if Path(place).is_dir() else read_signals(None, place))[0]
 
 
 def _measured(given: list[str], budget: Budget, settings: Settings, pick: Settings) -> Plan | None:
@@ -299,8 +316,8 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
 
 
 FLAGS = (
-    *("select", "allocate", "scope", "normalise", "compensate", "within", "layers", "at", "floor_share", "minimum"),
-    *("tail", "positions", "unweighted"),
+    *("select", "allocate", "over", "val", "scope", "normalise", "compensate", "within", "layers", "at"),
+    *("floor_share", "minimum", "tail", "positions", "unweighted"),
 )
 
 

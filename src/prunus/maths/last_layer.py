@@ -78,6 +78,10 @@ class Nearness:
         squared[np.arange(units.size), units] = 0  # a row is at no distance from itself, whatever rounding says
         return (1 - np.sqrt(np.maximum(squared, 0)) / self._bound).astype(np.float32)
 
+    def each(self, units: Indices) -> NDArray[np.float32]:
+        """The same."""
+        return self.rows(units)
+
     def totals(self) -> None:
         """Distances have no cheaper sum than all of them."""
 
@@ -97,6 +101,10 @@ class Alikeness:
         """Products of the factors, in float64."""
         cosines = self.gradients.gram(units) / self._norms[units, None] / self._norms
         return (0.5 + 0.5 * cosines).clip(0, 1).astype(np.float32)
+
+    def each(self, units: Indices) -> NDArray[np.float32]:
+        """The same."""
+        return self.rows(units)
 
     def totals(self) -> Floats:
         """Two passes over the factors."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from prunus.core.errors import BadInput, require
 from prunus.maths.certified import ROUNDING
@@ -37,6 +38,31 @@ class Neighbours:
     """
 
     rows: Indices
+    squares: Floats
+
+    def links(self) -> Links:
+        """The undirected graph: two rows are linked when either is among the nearest of the other."""
+        n, k = self.rows.shape
+        # A distance of 0 is no missing entry of the sparse matrix: 1 is added, and taken off again.
+        starts = k * np.arange(n + 1)
+        found = csr_array((1 + self.squares.ravel(), self.rows.ravel(), starts), shape=(n, n))
+        both = found.maximum(found.T).tocsr()
+        both.sort_indices()
+        return Links(both.indptr.astype(np.int64), both.indices.astype(np.int64), both.data - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """An undirected graph of n rows: those linked with row i are `others[starts[i] : starts[i + 1]]`, ascending.
+
+    Attributes:
+        starts: int64 `[n + 1]`.
+        others: int64 `[links]`; every link is there twice.
+        squares: float64 `[links]`, squared distances.
+    """
+
+    starts: Indices
+    others: Indices
     squares: Floats
 
 

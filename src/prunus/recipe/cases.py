@@ -31,6 +31,7 @@ class Step:
     allocate: Choice | None = None
     compensate: Choice | None = None
     within: str = ""
+    over: str = ""
     at: str = ""
     groups: str = ""
     floor: int = 1
@@ -43,8 +44,9 @@ class Step:
 
     @property
     def label(self) -> str:
-        """`taylor + joint_ls`: the method and what it is combined with."""
-        chosen = (self.method, self.select, self.allocate, self.compensate)
+        """`taylor + joint_ls`: the method and what it is combined with; random numbers that a selector gets are not told."""
+        method = None if self.select is not None and self.method == Choice(name="random") else self.method
+        chosen = (method, self.select, self.allocate, self.compensate)
         words = " + ".join(choice.label for choice in chosen if choice is not None and choice.name != "none")
         return words if self.weights else f"{words}, unweighted"
 

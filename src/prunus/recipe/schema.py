@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -31,9 +31,17 @@ Value = bool | int | float | str | list[bool | int | float | str]
 
 
 class Table(BaseModel):
-    """A table of a recipe; unknown keys are refused."""
+    """A table of a recipe; unknown keys are refused.
 
+    Keys named in `LEAN` are left out where they say nothing, so that runs from before them keep their names and their store.
+    """
+
+    LEAN: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_serializer(mode="wrap")
+    def _lean(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name not in self.LEAN or value}
 
 
 def _as_list(value: Any) -> Any:
@@ -99,6 +107,8 @@ class DataTable(Table):
     `label_noise` is the share of rows of role fit that get a wrong label; val and test stay as they are.
     """
 
+    LEAN = ("label_noise",)
+
     source: str
     id: str = ""
     label: str = ""
@@ -116,11 +126,6 @@ class DataTable(Table):
     fit: RoleTable = RoleTable()
     val: RoleTable = RoleTable(share=0.1)
     test: RoleTable | None = None
-
-    @model_serializer(mode="wrap")
-    def _lean(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the key where there is no noise, so that runs from before it keep their names and their store."""
-        return {name: value for name, value in dump(self).items() if name != "label_noise" or value}
 
 
 class ModelTable(Table):
@@ -185,7 +190,12 @@ class TeacherTable(Table):
 
 
 class SignalsTable(Table):
-    """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training."""
+    """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training.
+
+    `recorder` holds options of the recorder (`el2n_epochs`, `window`, `early`); `checkpoints` and `folds` are those of `px.Fit`.
+    """
+
+    LEAN = ("recorder", "checkpoints", "folds")
 
     train: str = ""
     epochs: Positive | None = None
@@ -193,6 +203,9 @@ class SignalsTable(Table):
     limit: Positive | None = None
     batch: Positive = 128
     need: Names = ()
+    recorder: dict[Literal["el2n_epochs", "window", "early"], Positive] = {}
+    checkpoints: Positive | None = None
+    folds: Positive | None = None
 
 
 class RecoverTable(Table):
@@ -239,6 +252,7 @@ class PruneTable(Table):
     select: Choices | None = None
     within: str = ""
     allocate: Choices | None = None
+    over: str = ""
     compensate: Choices | None = None
     at: str = ""
     groups: Literal["", "all", "inner"] = ""

@@ -13,7 +13,7 @@ from prunus.core.arms import Arm, arms, better_is, dense_of, is_quality, metrics
 from prunus.core.results import Results
 from prunus.measure.stats import Difference, holm, verdict
 from prunus.report.build import kept_share
-from prunus.report.cost import SELECTION, SIGNALS, TRAINING, break_even
+from prunus.report.cost import SELECTION, SIGNALS, TEACHER, TRAINING, break_even, full_training
 from prunus.report.data import Heat, HeatCell, HeatRow, Panels, Point, Series
 from prunus.report.settings import bare, first_and_rest, setting_of, shown
 from prunus.report.verdicts import difference
@@ -54,9 +54,7 @@ def pictures(results: Results) -> tuple[Picture, ...]:
     """The arms over rows, in a Picture for each training (equal steps, equal epochs), where there are enough of them."""
     found = arms(results)
     made: dict[str, Picture] = {}
-    for arm in found:
-        if arm.dense or not arm.method.startswith("rows/") or " then " in arm.method or kept_share(arm.budget) is None:
-            continue
+    for arm in filter(_drawn, found):
         setting = setting_of(arm.against)
         first, rest = first_and_rest(setting)
         picture = made.setdefault(rest, Picture(shown(rest)))
@@ -64,6 +62,12 @@ def pictures(results: Results) -> tuple[Picture, ...]:
         if (dense := dense_of(arm, found)) is not None:
             picture.dense[first, arm.budget] = dense
     return tuple(picture for picture in made.values() if picture.base and picture.comparisons() >= LEAST)
+
+
+def _drawn(arm: Arm) -> bool:
+    """Whether an arm only chooses rows: no cut after it, no teacher, no control made for one arm."""
+    rows = arm.method.startswith("rows/") and " then " not in arm.method and kept_share(arm.budget) is not None
+    return rows and not arm.dense and not arm.like and TEACHER not in arm.cost
 
 
 def rest(results: Results) -> Results:
@@ -113,7 +117,7 @@ def _heat(results: Results, picture: Picture, metric: str) -> Heat:
 
 def _cell(arm: Arm, metric: str, gap: Difference, p: float, dense: Arm | None) -> HeatCell:
     word = verdict(gap, better="lower" if better_is(metric) == "lower" else "higher", adjusted=p)
-    paid, _ = break_even(arm, dense.cost.get(TRAINING) if dense else None)
+    paid, _ = break_even(arm, full_training(arm, dense))
     return HeatCell(arm.numbers[metric].value, word, gap.mean, gap.interval, gap.pairs, paid)
 
 

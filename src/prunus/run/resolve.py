@@ -7,7 +7,8 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 - train [data, model, plan?, teacher?, score?]: the train table, seed; dynamic (method, budget) when rows are chosen
   while training; teacher (alpha, temperature) when the model `teacher`, made from every row, teaches; the score, where
   images are combined in its order -> a model
-- signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass) -> signals
+- signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass); val? (what is needed of
+  rows of role val) -> signals
 - score [data, model?, signals?]: unit, method, at; seed? -> a Score
 - plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?;
   weights where the selector gives some -> a Plan
@@ -36,7 +37,7 @@ from prunus.run.stage import Graph, Node, Tag
 
 COMBINED = ("select", "allocate", "compensate")
 ABSENT = ("seed", "dynamic", "teacher", "weights")  # left out of the parameters where there is none
-GIVEN = {"weight", "bias", "labels", "ids", "scores"}  # what the data and the model hold themselves: no pass needed
+GIVEN = {"weight", "bias", "labels", "ids", "scores", "recalls"}  # held by data, model or request: no pass needed
 
 
 def resolve(recipe: Recipe, facts: MethodFacts = method_facts) -> Graph:
@@ -117,7 +118,11 @@ class _Builder:
         table = self.table("model", case.model)
         new = seed if not table["weights"] and case.train else None
         model = self.node("model", f"model {case.model}", {}, **table, seed=new)
-        return _State(model=model, dense=model, history=[case.data, case.model, case.train, case.signals])
+        recorded = (
+            self.recipe.signals[case.signals].train if case.signals else ""
+        )  # then the arm's own training is no matter
+        history = [case.data, case.model, "" if recorded else case.train, case.signals]
+        return _State(model=model, dense=model, history=history)
 
     def train(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
         inputs = {"data": data, "model": state.model, "plan": state.rows, "teacher": self.teacher(case, seed, data)}
@@ -177,7 +182,8 @@ class _Builder:
             return
         combined = self.combined(step, method)
         needs = {name for part in (method, *combined) for name in part.needs} - GIVEN
-        signals = self.signals(case, step, seed, data, state, needs)
+        val = {name for part in (method, *combined) for name in part.val} - GIVEN
+        signals = self.signals(case, step, seed, data, state, needs, val)
         given = {"data": data, "signals": signals}
         if step.unit not in DATA_UNITS:  # rows are judged by their signals alone
             given |= {"model": state.model, "dense": state.dense}
@@ -213,13 +219,18 @@ class _Builder:
         label = f"score of {step.method.label}"
         return self.node("score", label, inputs, unit=step.unit, method=chosen, at=step.at, seed=drawn)
 
-    def signals(self, case: Case, step: Step, seed: int, data: str, state: _State, needs: set[str]) -> str:
-        if not needs or step.unit == "tokens":
+    def signals(
+        self, case: Case, step: Step, seed: int, data: str, state: _State, needs: set[str], val: set[str]
+    ) -> str:
+        """Signals of rows of role fit or of modules; and where a method reads them (`val`) those of rows of role val."""
+        if not needs | val or step.unit == "tokens":
             return ""
         table = self.table("signals", case.signals)
         place = files.digest([step.unit in DATA_UNITS, state.history, seed if case.train and not table["train"] else 0])
         self.needs[place].update(needs, table["need"])
+        self.needs[f"val/{place}"].update(val)
         table["need"] = sorted(self.needs[place])
+        table |= {"val": sorted(self.needs[f"val/{place}"])} if self.needs[f"val/{place}"] else {}
         inputs = {"data": data, "model": state.model, "plan": state.rows}
         if table["train"]:
             table["train"] = {k: v for k, v in self.table("train", table["train"]).items() if k != "combine"}
@@ -280,5 +291,6 @@ def _method_id(step: Step) -> str:
 def _plain(step: Step) -> dict[str, Any]:
     """A step as plain values."""
     chosen = ("method", "select", "allocate", "compensate")
-    plain = {name: value for name, value in asdict(step).items() if name not in chosen}
+    # `over` is left out where it says nothing: what was stored before it existed is found again.
+    plain = {k: v for k, v in asdict(step).items() if k not in chosen and (v or k != "over")}
     return plain | {n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None}

@@ -43,6 +43,7 @@ class Stage:
         estimate: `estimate(params)`: what it will take, where that is known without trying.
         shorter: `shorter(params, rows of each role)`: a short job of the same kind, which a forecast runs and times.
         trains: the result depends on thread count and torch version (signals and models from training).
+        warm: called before the clock starts: what a process imports once is no cost of its first stage.
     """
 
     body: Body
@@ -51,6 +52,7 @@ class Stage:
     estimate: Callable[[dict[str, Any]], Estimate] | None = None
     shorter: Callable[[dict[str, Any], Mapping[str, int]], Shorter] | None = None
     trains: bool = False
+    warm: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ def run_job(job: Mapping[str, Any]) -> Entry:
     """
     stage = stage_named(stage_table(job["stages"]), job["stage"])
 
+    if stage.warm is not None:
+        stage.warm()
+
     def write(out: Path) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
         stage.body({name: Path(path) for name, path in job["inputs"].items()}, dict(job["params"]), out)

@@ -95,21 +95,17 @@ def importance(score: GroupScore) -> Floats:
 
 
 class Graph:
-    """An undirected graph of neighbours, and how far apart they are.
+    """Rows linked with their neighbours, and how far apart they are in units of the median of all neighbours.
 
     Args:
         near: the neighbours of every row.
     """
 
     def __init__(self, near: Neighbours) -> None:
-        n, k = near.rows.shape
         positive = near.squares[near.squares > 0]
-        scale = float(np.median(positive)) if positive.size else 1.0
-        # Distances of 0 must stay in the sparse matrix, where 0 means no link: 1 is added, and taken off below.
-        links = csr_array((1 + near.squares.ravel() / scale, near.rows.ravel(), k * np.arange(n + 1)), shape=(n, n))
-        links = links.maximum(links.T).tocsr()
-        links.sort_indices()
-        self.starts, self.others, self.squares = links.indptr, links.indices, links.data - 1
+        links = near.links()
+        self.starts, self.others = links.starts, links.others
+        self.squares = links.squares / (float(np.median(positive)) if positive.size else 1.0)
 
     def weights(self, gamma: float) -> Floats:
         """exp(-gamma d²) of every link, float64."""

@@ -208,9 +208,9 @@ def _check(names: tuple[str, ...], data: Any, role: str, options: Mapping[str, A
         raise SplitError("signals may not be measured on rows with the role 'test'; use fit or val rows")
     if not names:
         raise BadInput("need= is empty: name the signals to measure, such as 'probs'")
-    recorded = [name for name in names if provider(name).level == "training"]
+    recorded = [name for name in names if provider(name).level in ("training", "folds")]
     if recorded:
-        raise BadInput(f"{recorded} come from a training run, not from a pass: use prunus.Recorder (door 3)")
+        raise BadInput(f"{recorded} come from a training run, not from a pass: use px.Recorder or px.Fit (door 3)")
     unknown = set(options) - set(OPTIONS)
     if unknown:
         raise BadInput(f"collect has no options {sorted(unknown)}; it knows {', '.join(OPTIONS)}")

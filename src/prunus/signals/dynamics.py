@@ -50,6 +50,23 @@ PROVIDES = (
     "p_true_early",
 )
 LEVEL = "training"
+LABELLED = (
+    "loss_sum",
+    "loss_last",
+    "aum",
+    "aum_mean",
+    "el2n_sum",
+    "correctness",
+    "forgetting",
+    "first_learned",
+    "never_learned",
+    "correct_last",
+    "p_true_mean",
+    "p_true_std",
+    "window_std",
+    "window_dual",
+    "p_true_early",
+)
 VERSION = 2
 MEMORY = "rows * (112 + 4 * window)"
 BLOCK = 16_384  # rows whose windows are widened to float64 at a time

@@ -24,6 +24,7 @@ from prunus.train.step import Step
 
 PROVIDES = ("gradient_variance", "gradient_std")
 LEVEL = "rows"
+LABELLED = ("gradient_variance", "gradient_std")
 VERSION = 1
 MEMORY = "8 * rows + checkpoints * model + 4 * inputs of a batch + activations of a batch"
 

@@ -177,9 +177,19 @@ class Recorder:
         if parts[0][0].dim() == 2:
             logits = torch.cat([part for part, _ in parts])
             targets = torch.from_numpy(labels) if isinstance(labels, np.ndarray) else torch.cat(labels)
+            self._check_labels(logits, targets, at)
             return row_values(logits, targets.to(logits.device))
         found = [_token_means(part, target) for part, target in parts]
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    def _check_labels(self, logits: Tensor, labels: Tensor, at: NDArray[np.int64]) -> None:
+        """Refuse class numbers that the logits do not have, naming the rows."""
+        wrong = ((labels < 0) | (labels >= logits.shape[1])).nonzero()[:5, 0].cpu()
+        if labels.dim() == 1 and len(wrong):
+            raise BadInput(
+                f"labels {labels.cpu()[wrong].tolist()} of ids {self.ids[at[wrong.numpy()]].tolist()} are not in "
+                f"0..{logits.shape[1] - 1}, the classes of the logits"
+            )
 
     def _store(self, at: NDArray[np.int64], values: Mapping[str, NDArray[Any]], finite: NDArray[np.bool_]) -> None:
         if not finite.all():

@@ -21,8 +21,9 @@ ALIASES = {
     "prob": "probs",
     "probabilities": "probs",
     "logit": "logits",
+    "held_out_prob": "held_out_probs",
 }
-NUMBERED = re.compile(r"^(probs?|logits?|embedding)[_.]?(\d+)$")
+NUMBERED = re.compile(r"^(held_out_probs?|probs?|logits?|embedding)[_.]?(\d+)$")
 
 
 def read(path: str | Path, **columns: str | Sequence[str]) -> Signals:
