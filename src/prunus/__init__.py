@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from prunus.flow.save import load as load
     from prunus.flow.save import save as save
     from prunus.flow.signals import Fit as Fit
+    from prunus.maths.perceptron_theory import expected_errors as expected_errors
+    from prunus.prunables.combined import combine as combine
     from prunus.prunables.dataset import Dataset as Dataset
     from prunus.prunables.model import ModelPrunable as ModelPrunable
     from prunus.prunables.stream import TokenStream as TokenStream
@@ -54,6 +56,8 @@ _PLACES = {
     "load": "flow.save",
     "save": "flow.save",
     "Fit": "flow.signals",
+    "expected_errors": "maths.perceptron_theory",
+    "combine": "prunables.combined",
     "Dataset": "prunables.dataset",
     "ModelPrunable": "prunables.model",
     "TokenStream": "prunables.stream",

@@ -9,7 +9,7 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.results import Results, Row
 from prunus.core.rng import uniform
 from prunus.core.score import Score
-from prunus.report import build, heat
+from prunus.report import build, heat, theory
 from prunus.report.data import ReportData, Verdict
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -156,8 +156,8 @@ def model_report(*, masked: bool = False, controls: bool = True) -> ReportData:
 
 PICTURE = {  # gain over random_balanced, in points, at 50, 30 and 10 % of clean rows, then of noisy ones
     "ccs: aum": ((0.6, 1.9, 2.4), (1.1, 2.2, 3.0)),
-    "el2n_sum, hardest": ((1.2, -3.0, -21.0), (-9.0, -18.0, -30.0)),
-    "prototypes, easiest": ((-1.0, -0.6, 1.2), (0.2, 0.1, 0.9)),
+    "el2n_sum + top(keep=hardest)": ((1.2, -3.0, -21.0), (-9.0, -18.0, -30.0)),
+    "prototypes + balanced(keep=easiest)": ((-1.0, -0.6, 1.2), (0.2, 0.1, 0.9)),
     "k_center": ((0.1, -0.9, -4.0), (-0.5, -2.0, -5.0)),
 }
 
@@ -199,4 +199,5 @@ def picture_report() -> ReportData:
     results = picture_results()
     heats, panels = heat.heats(results), heat.panels(results)
     title = "Which data-pruning methods beat random rows?"
-    return ReportData(title=title, results=results, heats=heats, panels=panels, command="prunus run picture.toml")
+    curves = theory.theory_curves(results)
+    return ReportData(title, results, command="prunus run picture.toml", heats=heats, panels=panels, curves=curves)

@@ -78,6 +78,13 @@ def test_empty_report_still_stands():
     assert 'id="results"' not in text
 
 
+def test_many_methods_are_a_table_and_a_theory_is_no_control():
+    text = rendered(picture_report)
+    assert "▲" in text and "random_balanced" in text and "<details>" in text
+    assert "expected by the perceptron theory" in text and "examples per parameter" in text
+    assert "theory, hard end kept (control)" not in text
+
+
 @pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `dev`")

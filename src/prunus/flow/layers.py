@@ -116,10 +116,11 @@ def _last_of_each(
 
 
 def bypasses(prunable: ModelPrunable, groups: Mapping[str, Kept]) -> tuple[Bypass, ...]:
-    """The blocks that go, by name."""
+    """The blocks, or the branches of blocks, that go, by name."""
+    known = (*prunable.chains, *prunable.branches) if any(":" in name for name in groups) else prunable.chains
     return tuple(
         Bypass(chain.children[i])
-        for chain in prunable.chains
+        for chain in known
         if chain.path in groups
         for i in groups[chain.path].dropped().tolist()
     )

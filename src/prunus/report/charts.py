@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "D", "^", "v", "P")
 CONTROL_MARKERS = ("o", "s", "^", "D")
 MOST_TICKS = 8
+RATIOS = (0.125, 0.25, 0.5, 0.7, 1, 1.4, 2, 4, 8, 16)
 DASHES = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
 
 
@@ -27,7 +28,7 @@ def look(series: tuple[Series, ...]) -> list[dict[str, Any]]:
     looks: list[dict[str, Any]] = []
     methods = controls = 0
     for line in series:
-        if line.control:
+        if line.control or line.expected:
             mark, dash = CONTROL_MARKERS[controls % len(CONTROL_MARKERS)], DASHES[controls % len(DASHES)]
             looks.append({"color": CONTROL, "marker": mark, "linestyle": dash, "markerfacecolor": PAGE})
             controls += 1
@@ -57,18 +58,29 @@ def curve_chart(curve: Curve, name: str) -> dict[str, str]:
         places = sorted({p.kept for line in curve.series for p in line.points})
         if len(places) <= MOST_TICKS:
             axes.set_xticks(places, [f"{place:g}" for place in places])
-        metric_ticks(axes, curve.metric, [p.value for line in curve.series for p in line.points])
-        if narrow:
-            axes.locator_params(axis="y", nbins=5)
+        values = [p.value for line in curve.series for p in line.points]
+        if curve.ratio:
+            _ratio_ticks(axes, values)
+        else:
+            metric_ticks(axes, curve.metric, values)
+            axes.locator_params(axis="y", nbins=5 if narrow else 9)
 
     return draw(paint, name)
+
+
+def _ratio_ticks(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis, so that half and twice are equally far from 1."""
+    axes.set_yscale("log")
+    axes.minorticks_off()
+    places = [ratio for ratio in RATIOS if 0.9 * min(values, default=1) <= ratio <= 1.1 * max(values, default=1)]
+    axes.set_yticks(places, [f"{place:g}" for place in places])
 
 
 def _dense_line(axes: Axes, curve: Curve) -> None:
     if curve.dense is None:
         return
     axes.axhline(curve.dense, color=INK, linewidth=1.0, zorder=2.2)
-    axes.annotate("dense", (0.0, curve.dense), (0, 3), ("axes fraction", "data"), "offset points", color=INK)
+    axes.annotate(curve.level, (0.0, curve.dense), (0, 3), ("axes fraction", "data"), "offset points", color=INK)
 
 
 def metric_ticks(axes: Axes, metric: str, values: list[float], which: str = "y") -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prunus.core.arms import Arm, dense_of
 from prunus.measure import stats
+from prunus.report.build import kept_share
 
 SIGNALS, SELECTION, TRAINING, RECOVERY = "signals_cpu_s", "selection_cpu_s", "training_cpu_s", "recovery_cpu_s"
 TEACHER, SAMPLES = "teacher_cpu_s", "samples"
@@ -31,13 +32,21 @@ class CostRow:
 
 def cost_rows(arms: tuple[Arm, ...]) -> tuple[CostRow, ...]:
     """One row for each arm that states a cost. Full training is that of the dense arm."""
-    return tuple(_row(arm, _full(arm, arms)) for arm in arms if arm.cost)
+    return tuple(_row(arm, full_training(arm, dense_of(arm, arms))) for arm in arms if arm.cost)
 
 
-def _full(arm: Arm, arms: tuple[Arm, ...]) -> float | None:
-    """Training on everything; only an arm that trains on fewer rows can pay itself back."""
-    dense = dense_of(arm, arms)
-    return dense.cost.get(TRAINING) if dense is not None and arm.method.startswith("rows/") else None
+def full_training(arm: Arm, dense: Arm | None) -> float | None:
+    """CPU-seconds of training on everything, which an arm that trains on fewer rows saves a part of.
+
+    Where the arm was trained for about as many samples (equal steps), no more than its own: what the clock shows is noise.
+    """
+    if dense is None or not arm.method.startswith("rows/"):
+        return None
+    full, share = dense.cost.get(TRAINING), kept_share(arm.budget)
+    if full is None or share is None or not {SAMPLES} <= arm.cost.keys() & dense.cost.keys():
+        return full
+    half_way = dense.cost[SAMPLES] * (1 + share / 100) / 2
+    return full if arm.cost[SAMPLES] < half_way else min(full, arm.cost.get(TRAINING, full))
 
 
 def _row(arm: Arm, full: float | None) -> CostRow:

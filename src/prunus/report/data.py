@@ -142,11 +142,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a curve. `control` draws it grey and dashed."""
+    """A line of a curve. `control` draws it grey and dashed, and so does `expected`: from a theory, not measured."""
 
     name: str
     points: tuple[Point, ...]
     control: bool = False
+    expected: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,8 @@ class Curve:
         quantity: what the x axis counts: rows, macs, ...
         dense: value of the dense arm, drawn as a horizontal line.
         knee: share kept in percent where the curve bends, or None.
+        title, note: in place of what is made from the metric, and beside it; "" for none.
+        level: what the horizontal line is called; ratio: the axis is logarithmic.
     """
 
     metric: str
@@ -166,6 +169,10 @@ class Curve:
     quantity: str = ""
     dense: float | None = None
     knee: float | None = None
+    title: str = ""
+    note: str = ""
+    level: str = "dense"
+    ratio: bool = False
 
 
 @dataclass(frozen=True)

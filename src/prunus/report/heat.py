@@ -13,7 +13,7 @@ from prunus.core.arms import Arm, arms, better_is, dense_of, is_quality, metrics
 from prunus.core.results import Results
 from prunus.measure.stats import Difference, holm, verdict
 from prunus.report.build import kept_share
-from prunus.report.cost import SELECTION, SIGNALS, TEACHER, TRAINING, break_even
+from prunus.report.cost import SELECTION, SIGNALS, TEACHER, TRAINING, break_even, full_training
 from prunus.report.data import Heat, HeatCell, HeatRow, Panels, Point, Series
 from prunus.report.settings import bare, first_and_rest, setting_of, shown
 from prunus.report.verdicts import difference
@@ -117,7 +117,7 @@ def _heat(results: Results, picture: Picture, metric: str) -> Heat:
 
 def _cell(arm: Arm, metric: str, gap: Difference, p: float, dense: Arm | None) -> HeatCell:
     word = verdict(gap, better="lower" if better_is(metric) == "lower" else "higher", adjusted=p)
-    paid, _ = break_even(arm, dense.cost.get(TRAINING) if dense else None)
+    paid, _ = break_even(arm, full_training(arm, dense))
     return HeatCell(arm.numbers[metric].value, word, gap.mean, gap.interval, gap.pairs, paid)
 
 

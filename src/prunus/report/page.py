@@ -13,7 +13,7 @@ from prunus.core.arms import arms, label, metrics, notes, show
 from prunus.core.errors import require
 from prunus.report import panel_chart, view
 from prunus.report.charts import arms_chart, curve_chart, histogram_chart, look
-from prunus.report.data import Curve, Histogram, Panels, ReportData
+from prunus.report.data import Curve, Histogram, Panels, ReportData, Series
 from prunus.report.heat_view import heat_table
 from prunus.report.settings import shown
 from prunus.report.svg import VARIABLES
@@ -150,8 +150,11 @@ def _key(name: str, style: dict[str, Any], *, control: bool) -> dict[str, str]:
     dash = style["linestyle"][1] if isinstance(style["linestyle"], tuple) else ()
     fill = "var(--page)" if control else colour
     mark = MARKS[str(style["marker"])].format(f'fill="{fill}" stroke="{colour}" stroke-width="1.4"')
-    shown = name + (" (control)" if control else "")
-    return {"name": shown, "colour": colour, "dash": " ".join(f"{1.8 * d:.1f}" for d in dash), "mark": mark}
+    return {"name": name, "colour": colour, "dash": " ".join(f"{1.8 * d:.1f}" for d in dash), "mark": mark}
+
+
+def _named(line: Series) -> str:
+    return f"{line.name} (control)" if line.control else line.name
 
 
 def _panels(panels: Panels, name: str) -> dict[str, Any]:
@@ -159,7 +162,7 @@ def _panels(panels: Panels, name: str) -> dict[str, Any]:
     order = panel_chart.settings(panels)
     legend = [_key(shown(s) or "method", panel_chart.look(i), control=False) for i, s in enumerate(order)]
     legend += [
-        _key(f"{panels.against} {shown(s)}".strip(), panel_chart.look(i, control=True), control=True)
+        _key(f"{panels.against} {shown(s)}".strip() + " (control)", panel_chart.look(i, control=True), control=True)
         for i, s in enumerate(order)
     ]
     title = f"{label(panels.metric)} against rows kept{', ' if panels.title else ''}{panels.title}"
@@ -175,19 +178,24 @@ def _panels(panels: Panels, name: str) -> dict[str, Any]:
 
 
 def _curve(curve: Curve, name: str) -> dict[str, Any]:
-    legend = [_key(line.name, style, control=line.control) for line, style in zip(curve.series, look(curve.series))]
+    legend = [
+        {**_key(line.name, style, control=line.control or line.expected), "name": _named(line)}
+        for line, style in zip(curve.series, look(curve.series))
+    ]
     ends = "; ".join(
         f"{line.name}: " + ", ".join(f"{show(curve.metric, p.value)} at {p.kept:g} %" for p in line.points)
         for line in curve.series
     )
-    caption = "; ".join(filter(None, [view.direction(curve.metric), "bands are 95 % intervals", *_knee(curve)]))
-    title = f"{label(curve.metric)} against {label(curve.quantity or 'units')} kept"
+    bands = any(point.interval for line in curve.series for point in line.points)
+    said = [view.direction(curve.metric), "bands are 95 % intervals" if bands else "", *_knee(curve), curve.note]
+    caption = "; ".join(filter(None, said))
+    title = curve.title or f"{label(curve.metric)} against {label(curve.quantity or 'units')} kept"
     title = title[:1].upper() + title[1:]
     drawing = curve_chart(curve, name)
     return {
         "title": title,
         "label": f"{title}. {ends}",
-        "caption": caption.capitalize() + ".",
+        "caption": caption[:1].upper() + caption[1:] + ".",
         "legend": legend,
         "drawing": drawing,
     }

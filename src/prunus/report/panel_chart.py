@@ -6,6 +6,7 @@ Settings (clean, noisy) differ by colour, marker and dash.
 from __future__ import annotations
 
 from itertools import chain
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from prunus.report.charts import CONTROL_MARKERS, DASHES, MARKERS, metric_ticks
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 ACROSS = {"wide": 4, "narrow": 2}
 TALL = {"wide": 1.55, "narrow": 1.5}  # inches of one row of charts
 FOOT = 0.35  # inches for what stands below
+WIDEST = 23  # characters of a chart's name on one line
 
 
 def settings(panels: Panels) -> tuple[str, ...]:
@@ -39,7 +41,8 @@ def look(place: int, *, control: bool = False) -> dict[str, Any]:
 def panels_chart(panels: Panels, name: str) -> dict[str, str]:
     """The figure, for wide and for narrow pages."""
     rows = {size: -(-len(panels.names) // across) for size, across in ACROSS.items()}
-    heights = {size: FOOT + TALL[size] * count for size, count in rows.items()}
+    two_lines = 0.17 * any(len(name) > WIDEST for name in panels.names)
+    heights = {size: FOOT + (TALL[size] + two_lines) * count for size, count in rows.items()}
 
     def paint(figure: Figure, narrow: bool) -> None:
         size = "narrow" if narrow else "wide"
@@ -69,7 +72,7 @@ def _panel(axes: Axes, panels: Panels, method: str, lines: tuple[Series, ...]) -
             axes.plot(x, y, zorder=2.4 if control else 2.6, markersize=3.6, linewidth=1.4, **style)
     for value in panels.dense.values():
         axes.axhline(value, color=INK, linewidth=0.7, zorder=2.2, linestyle=(0, (1, 2)))
-    axes.set_title(method, fontsize=9, loc="left", pad=3)
+    axes.set_title("\n".join(wrap(method, WIDEST)), fontsize=8.5, loc="left", pad=3)
     places = sorted({p.kept for line in panels.base for p in line.points})
     axes.set_xticks(places, [f"{place:g}" for place in places])
     values = [p.value for line in chain(panels.base, *panels.lines) for p in line.points]

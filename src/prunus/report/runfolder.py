@@ -14,6 +14,7 @@ from prunus.core.plan import Plan
 from prunus.core.results import Results
 from prunus.report import build, heat, markdown, page, settings, text, verdicts, view
 from prunus.report.data import KeptBars, PlanRow, ReportData
+from prunus.report.theory import theory_curves
 
 FORMS = {
     "html": ("report.html", page.render),
@@ -77,7 +78,7 @@ def _compared(results: Results) -> ReportData:
         verdicts=verdicts.over_arms(others),
         heats=heat.heats(results),
         panels=heat.panels(results),
-        curves=build.curves(others),
+        curves=(*build.curves(others), *theory_curves(results)),
     )
 
 
