@@ -230,12 +230,16 @@ class Signals:
     @classmethod
     def from_npz(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
         """Arrays saved by numpy, without pickles; see `prunus.signals.tables.read`."""
-        return cls.from_parquet(path, **columns)
+        from prunus.signals import tables
+
+        return tables.read(path, **columns)
 
     @classmethod
     def from_jsonl(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
         """One JSON object per line; see `prunus.signals.tables.read`."""
-        return cls.from_parquet(path, **columns)
+        from prunus.signals import tables
+
+        return tables.read(path, **columns)
 
 
 def _tensor(name: str, value: Array) -> Tensor:
