@@ -5,7 +5,8 @@
 1,297 of scikit-learn's digits to train on, 500 to test; an MLP 64-128-10, SGD with Nesterov momentum, cosine from 0.1, 600
 steps for every arm. One run of the same kind over all rows (54 epochs) gives every signal but the held-out probabilities,
 which five more give. The first line of each share of wrong labels says how VoG and difficulty go together. `suspects out,
-random` draws among the rows that px.label_issues does not call. Prints one line of JSON for each arm: mean test accuracy, paired difference from random-balanced with its 95 % interval, and the verdict.
+random` draws among the rows that px.label_issues does not call. Prints one line of JSON for each arm: mean test
+accuracy, paired difference from random-balanced with its 95 % interval, and the verdict.
 """
 
 from __future__ import annotations
