@@ -61,7 +61,7 @@ def row_signals() -> Signals:
     """Every signal of rows that any pass or any recorded run can give."""
     data = dataset()
     passed = [name for name, found in providers().items() if found.level == "rows"]
-    measured = collect(vit(), data, passed).rows
+    measured = collect(vit(), data, passed, checkpoints=checkpoints()).rows
     assert measured is not None
     recorder = Recorder(data, window=2)
     for epoch in range(4):
@@ -82,6 +82,14 @@ def equal_rows() -> Signals:
     signals = row_signals()
     same = {name: signals.field(name)[:1].expand(UNITS, *signals.field(name).shape[1:]) for name in signals._parts}
     return changed(signals, **{name: value.clone() for name, value in same.items()})
+
+
+def options(method: Any) -> dict[str, Any]:
+    """What a method can't do without: 20 rows of a target, as a small classifier sees them, for those that have one."""
+    if "target" not in method.keywords:
+        return {}
+    width = row_signals().field("embedding").shape[1]
+    return {"target": Signals(logits=draw(20, 4, seed=21), embedding=draw(20, width, seed=22))}
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -152,6 +160,15 @@ def vit() -> nn.Module:
     return copy.deepcopy(_vit())
 
 
+@cache
+def checkpoints() -> list[dict[str, Tensor]]:
+    """Two earlier states of `vit`, for signals over checkpoints."""
+    return [
+        seeded(TinyViT, seed, size=16, patch=2, channels=1, dim=16, depth=2, heads=2, classes=4).state_dict()
+        for seed in (1, 2)
+    ]
+
+
 EXAMPLE = torch.zeros(1, 1, 16, 16)
 
 
@@ -201,6 +218,7 @@ def unit_signals(order: np.ndarray) -> Signals:
 
 
 SIZES = {"a": 16, "b": 8, "c": 24, "d": 12, "e": 4}
+RECALLS = {"a": 0.9, "b": 0.5, "c": 0.75, "d": 0.5, "e": 1.0}
 SHAPES = {"a": (4, 4), "b": (2, 4), "c": (2, 3, 2, 2), "d": (3, 4), "e": (2, 2)}
 
 
@@ -213,6 +231,7 @@ def request(total: float = 32, order: str = "abcde", *, scores: Any = None, **se
         scores=[made[name] for name in order],
         shapes=[SHAPES[name] for name in order],
         ids=[np.arange(SIZES[name]) for name in order],
+        recalls=[RECALLS[name] for name in order],
         rng=Rng(0, "contract"),
         **settings,
     )

@@ -61,7 +61,7 @@ def test_equal_scores_are_ties_by_name(method):
 def test_a_group_may_be_empty(method):
     sizes = {"a": 16, "b": 0, "c": 48}
     shapes, scores = ((4, 4), (0, 4), (6, 8)), [np.ones(size) for size in sizes.values()]
-    request = Request.of(sizes, 32, shapes=shapes, scores=scores, rng=Rng(0, "contract"))
+    request = Request.of(sizes, 32, shapes=shapes, scores=scores, recalls=[0.5, 0.5, 0.9], rng=Rng(0, "contract"))
     if "shapes" in method.needs:  # a matrix without weights has no density
         with pytest.raises(BadInput, match="empty"):
             counts(method, request)
@@ -72,7 +72,8 @@ def test_a_group_may_be_empty(method):
 
 @allocators
 def test_one_group_takes_all(method):
-    request = Request.of({"a": 64}, 13, shapes=[(8, 8)], scores=[fixtures.draw(64).abs().numpy()], rng=Rng(0, "c"))
+    scores, rng = [fixtures.draw(64).abs().numpy()], Rng(0, "c")
+    request = Request.of({"a": 64}, 13, shapes=[(8, 8)], scores=scores, recalls=[0.5], rng=rng)
     assert counts(method, request) == {"a": 13}
 
 

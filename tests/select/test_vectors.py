@@ -15,10 +15,12 @@ from prunus.select import craig as craig_module
 from prunus.select import grad_match as grad_match_module
 from prunus.select.craig import craig
 from prunus.select.facility_location import facility_location
+from prunus.select.glister import Validation, glister
 from prunus.select.grad_match import grad_match
 from prunus.select.graph_cut import graph_cut
 from prunus.select.herding import herding
 from prunus.select.k_center import k_center, radius
+from prunus.select.log_determinant import log_determinant
 from prunus.select.moderate import moderate
 from prunus.signals.rowset import Signals
 
@@ -28,11 +30,18 @@ GREEDY = {
     "k_center random": lambda s, m, **o: k_center(s, m, first="random", rng=RNG, **o),
     "herding": herding,
     "facility_location": facility_location,
+    "facility_location sparse": lambda s, m, **o: facility_location(s, m, neighbours=7, **o),
     "graph_cut": graph_cut,
     "craig": lambda s, m, **o: craig(s, m, **{"within": "all", **o}),
+    "log_determinant": log_determinant,
     "craig cosine": lambda s, m, **o: craig(s, m, similarity="cosine", **{"within": "all", **o}),
 }
-EVERY = {**GREEDY, "moderate": moderate, "grad_match": lambda s, m, **o: grad_match(s, m, **{"within": "all", **o})}
+EVERY = {
+    **GREEDY,
+    "moderate": moderate,
+    "glister": glister,
+    "grad_match": lambda s, m, **o: grad_match(s, m, **{"within": "all", **o}),
+}
 greedy = pytest.mark.parametrize("select", GREEDY.values(), ids=GREEDY)
 every = pytest.mark.parametrize("select", EVERY.values(), ids=EVERY)
 
@@ -321,7 +330,7 @@ def test_extreme_scales_change_nothing(scale):
     far = scored(30, x=embedding(score) * scale)
     near = scored(30, x=embedding(score))
     for select in EVERY.values():
-        if select in [EVERY[n] for n in ("craig", "craig cosine", "grad_match")]:
+        if select in [EVERY[n] for n in ("craig", "craig cosine", "grad_match", "glister")]:
             continue  # gradients have a bias next to the embedding
         np.testing.assert_array_equal(select(far, 12), select(near, 12))
 
@@ -332,3 +341,86 @@ def test_chunks_do_not_matter(monkeypatch):
     monkeypatch.setattr(certified, "CHUNK", 3)
     for select, chosen in zip(EVERY.values(), before):
         np.testing.assert_array_equal(select(score, 30), chosen)
+
+
+@pytest.mark.parametrize("lam", [0.01, 1.0])
+@pytest.mark.parametrize("d", [2, 9])
+def test_log_determinant_is_the_naive_one(d, lam):
+    score = scored(n=50, d=d)
+    order = np.argsort(score.ids)
+    kernel = cosines(embedding(score))[np.ix_(order, order)]
+    picked: list[int] = []
+    for _ in range(25):
+        inside = kernel[np.ix_(picked, picked)] + lam * np.eye(len(picked))
+        across = kernel[:, picked]
+        left = np.diag(kernel) - (across * np.linalg.solve(inside, across.T).T).sum(1) if picked else np.diag(kernel)
+        left = np.round(left, 9)
+        left[picked] = -np.inf
+        picked.append(int(left.argmax()))
+    assert np.searchsorted(score.ids[order], score.ids[log_determinant(score, 25, lam=lam)]).tolist() == picked
+    with pytest.raises(BadInput, match="lam must be above 0"):
+        log_determinant(score, 5, lam=0.0)
+
+
+def test_log_determinant_reaches_its_guarantee():
+    score, lam = scored(n=12, d=3), 1.0
+    kernel = cosines(embedding(score))
+    value = {at: np.linalg.slogdet(np.eye(4) + kernel[np.ix_(at, at)] / lam)[1] for at in combinations(range(12), 4)}
+    kept = tuple(sorted(log_determinant(score, 4, lam=lam).tolist()))
+    assert value[kept] >= (1 - 1 / np.e) * max(value.values())
+
+
+def loss_after(score: GroupScore, val: GroupScore, kept, eta: float) -> np.ndarray:
+    """Gradient of the validation loss, written out, after one step on the mean gradient of the kept rows."""
+    x, h = (np.c_[np.ones(s.ids.size), embedding(s)] for s in (score, val))
+    p, q = (s.signals.probs.numpy().astype(np.float64) for s in (score, val))
+    y, z = (np.eye(3)[s.signals.labels.numpy()] for s in (score, val))
+    each = np.einsum("nc,nk->nck", p - y, x)
+    moved = eta * each[kept].mean(0) if len(kept) else np.zeros((3, x.shape[1]))
+    logits = np.log(q) - h @ moved.T
+    q = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return np.einsum("nck,ck->n", each, (q - z).T @ h / h.shape[0])
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_glister_is_the_naive_one(other):
+    score, eta = scored(n=40), 0.05
+    val = scored(n=25, seed=3) if other else score
+    kept = glister(score, 12, val=val.signals if other else None, eta=eta)
+    picked: list[int] = []
+    for _ in range(12):
+        gains = loss_after(score, val, picked, eta)
+        gains[picked] = -np.inf
+        picked.append(int(gains.argmax()))
+    assert kept.tolist() == picked
+    steps = Validation(val)
+    assert not np.allclose(steps.gradient(), steps.gradient(0.1 * np.eye(3, 6)))
+    assert glister(score, 12, eta=eta, refresh=5).size == 12
+
+
+def test_glister_refuses_what_does_not_fit():
+    score = scored()
+    with pytest.raises(BadInput, match="validation rows have 3 classes and 4 features, the rows 3 and 5"):
+        glister(score, 5, val=scored(d=4).signals)
+    with pytest.raises(BadInput, match="has no validation rows"):
+        glister(score, 9, val=scored(n=9).signals.take([0]), within="class")
+    for wrong in ({"eta": 0.0}, {"refresh": 0}):
+        with pytest.raises(BadInput, match="eta must be above 0 and refresh"):
+            glister(score, 5, **wrong)
+
+
+@pytest.mark.parametrize("neighbours", [3, 59])
+def test_sparse_facility_location_is_the_naive_one(neighbours):
+    score = scored()
+    s = cosines(embedding(score))
+    ranks = np.argsort(np.argsort(-(s - 2 * np.eye(60)), axis=1), axis=1)
+    linked = (ranks < neighbours) | (ranks < neighbours).T | np.eye(60, dtype=bool)
+    s = np.where(linked, s, 0.0)
+    np.testing.assert_array_equal(
+        facility_location(score, 15, neighbours=neighbours),
+        naive(score, 15, lambda kept, i: s[:, [*kept, i]].max(1).sum()),
+    )
+    if neighbours == 59:
+        np.testing.assert_array_equal(facility_location(score, 15), facility_location(score, 15, neighbours=59))
+    with pytest.raises(BadInput, match="neighbours must be 1 or more"):
+        facility_location(score, 15, neighbours=0)

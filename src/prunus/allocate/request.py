@@ -32,6 +32,7 @@ class Request:
         sense: how the scores read: keep and hard (large stays first), easy (small stays first).
         shapes: for each group the shape of its weight, or None (ER and ERK densities need it).
         ids: for each group the ids of its units, or None.
+        recalls: float64 `[g]`, for groups that are classes the share of validation rows classified rightly, or None.
         rng: for allocators that draw.
         notes: what allocators state about their answer (which solver was used), for the plan's provenance.
     """
@@ -46,6 +47,7 @@ class Request:
     sense: Literal["keep", "hard", "easy"] = "keep"
     shapes: tuple[tuple[int, ...], ...] | None = None
     ids: tuple[NDArray[np.generic], ...] | None = None
+    recalls: Floats | None = None
     rng: Rng | None = None
     notes: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -63,6 +65,7 @@ class Request:
         sense: Literal["keep", "hard", "easy"] = "keep",
         shapes: Sequence[Sequence[int]] | None = None,
         ids: Sequence[NDArray[np.generic]] | None = None,
+        recalls: ArrayLike | None = None,
         rng: Rng | None = None,
     ) -> Request:
         """Check and complete a request.
@@ -78,6 +81,7 @@ class Request:
             sense: how the scores read.
             shapes: for each group, the shape of its weight.
             ids: for each group, the ids of its units.
+            recalls: for each group, the share of validation rows classified rightly.
             rng: for allocators that draw.
 
         Raises:
@@ -94,7 +98,8 @@ class Request:
         cap = size.copy() if caps is None else np.minimum(_counts("caps", caps, size.size), size)
         request = cls(
             named, size, float(total), floor, cap, _costs(costs, size.size), _scores(scores, named, size), sense,
-            _shapes(shapes, named), None if ids is None else tuple(ids), rng,
+            _shapes(shapes, named), None if ids is None else tuple(ids),
+            None if recalls is None else np.asarray(recalls, dtype=np.float64), rng,
         )  # fmt: skip
         return _reachable(request)
 

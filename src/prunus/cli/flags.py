@@ -25,4 +25,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only time 20 batches: r
 MaxHours = Annotated[float, typer.Option("--max-hours", min=0, help="Refuse what would take longer.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 Out = Annotated[str, typer.Option("--out", help="Folder to write; must be new.")]
+Select = Annotated[
+    str,
+    typer.Option(
+        "--select", help="Rows: selector, or several in turn: semdedup,ccs. Default ccs for hardness, else top."
+    ),
+]
 HOURS = 24.0

@@ -22,6 +22,7 @@ from prunus.cli.flags import (
     Out,
     Overwrite,
     Seed,
+    Select,
     Size,
 )  # fmt: skip
 from prunus.cli.forecast import nothing_to_time
@@ -29,11 +30,13 @@ from prunus.cli.options import EXTRA, arguments, assign, find_method, own_flags
 from prunus.cli.show import facts, new_place, note, show, table
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput
 
 if TYPE_CHECKING:
     from prunus.core.plan import Plan
     from prunus.core.score import Score
+    from prunus.signals.rowset import Signals
 
 Settings = dict[str, Any]
 BUDGET = "What stays: '30% rows', '50% macs', '60% params', '26 layers', '2:4', 'drop 6 layers', 'sparsity 90%'."
@@ -49,9 +52,13 @@ def register(app: typer.Typer) -> None:
 def plan(
     context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="SCORE BUDGET | MODEL METHOD BUDGET", help=f"{BUDGET} {MODEL}")],
-    select: Annotated[str, typer.Option(help="Rows: selector; default ccs for hardness, top for keep scores.")] = "",
+    select: Select = "",
     allocate: Annotated[
-        str, typer.Option(help="Rows: allocator that splits the budget over classes (needs --data).")
+        str, typer.Option(help="Rows: allocator that splits the budget over classes (needs --data) or clusters.")
+    ] = "",
+    over: Annotated[str, typer.Option(help="Rows: what --allocate splits over: class, clusters or clusters:50.")] = "",
+    val: Annotated[
+        str, typer.Option(help="Rows: folder of `prunus signals` of validation rows (by_recall, glister).")
     ] = "",
     scope: Annotated[str, typer.Option(help="Channels: ranked together: global, group or isomorphic.")] = "",
     normalise: Annotated[str, typer.Option(help="Channels: what makes groups comparable.")] = "",
@@ -75,6 +82,9 @@ def plan(
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="Allowed distance from the budget, as a share.")
     ] = None,
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="Rows: leave out the loss weights of craig and grad_match.")
+    ] = False,
     pin: Annotated[str, typer.Option(help="File of ids that must stay.")] = "",
     ban: Annotated[str, typer.Option(help="File of ids that must go.")] = "",
     data: Annotated[str, typer.Option(help=f"Calibration rows; or the rows a score was made for. {DATA}")] = "",
@@ -95,9 +105,10 @@ def plan(
     given, pairs = arguments(context, words)
     place = Path("plan") if dry_run else new_place(out, overwrite=overwrite)
     chosen: Settings = {
-        "select": select, "allocate": allocate, "scope": scope, "normalise": normalise, "within": within,
+        "select": select, "allocate": allocate, "over": over, "val": val, "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
+        "unweighted": unweighted or None,
     }  # fmt: skip
     settings = {name: value for name, value in chosen.items() if value not in ("", None)}
     plain = {"floor": floor, "round_to": round_to, "same_shape": same_shape or None, "tolerance": tolerance}
@@ -163,19 +174,32 @@ def with_rows(score: Score, pick: Settings) -> tuple[Score, Any]:
 def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pick: Settings) -> Plan:
     """A plan over rows."""
     from prunus.flow.rows import default_selector, plan_rows
+    from prunus.flow.split import split_of
 
     score, data = scored
-    selector = registry.find(settings.get("select") or default_selector(score), kind="selector")
-    _refuse_unfit(settings, ("select", "allocate", "within"), "rows")
+    selector = find_selector(settings.get("select") or default_selector(score))
+    _refuse_unfit(settings, ("select", "allocate", "over", "val", "within", "unweighted"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
-    options = assign(pairs, selector, also=pick["flags"])[0]
+    parts = [registry.find(settings["allocate"], kind="allocator")] if "allocate" in settings else []
+    options, *of_split = assign(pairs, selector, *parts, also=pick["flags"])
+    given = {name: settings[name] for name in ("allocate", "over") if name in settings} | dict(*of_split)
+    val = _validation(settings["val"]) if "val" in settings else None
     own: Settings = {
         "select": selector.id,
-        "allocate": settings.get("allocate"),
+        "allocate": split_of(given | {"seed": pick["seed"]}, val),
+        "val": val,
         "seed": pick["seed"],
         "options": options,
+        "weights": not settings.get("unweighted"),
     }
     return plan_rows(score, budget, data=data, **own)
+
+
+def _validation(place: str) -> Signals:
+    """Signals of validation rows: a folder of `prunus signals`, or a table of predictions."""
+    from prunus.cli.score import read_signals
+
+    return (read_signals([place]) if Path(place).is_dir() else read_signals(None, place))[0]
 
 
 def _measured(given: list[str], budget: Budget, settings: Settings, pick: Settings) -> Plan | None:
@@ -294,8 +318,8 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
 
 
 FLAGS = (
-    *("select", "allocate", "scope", "normalise", "compensate", "within", "layers", "at", "floor_share", "minimum"),
-    *("tail", "positions"),
+    *("select", "allocate", "over", "val", "scope", "normalise", "compensate", "within", "layers", "at"),
+    *("floor_share", "minimum", "tail", "positions", "unweighted"),
 )
 
 
@@ -340,6 +364,7 @@ def _head(made: Plan) -> dict[str, Any]:
         "planned": f"keeps {kept:,} of {of:,} {made.unit}, drops {of - kept:,}{groups}",
         "method": " + ".join(filter(None, [str(made.provenance.get("method", "")), chosen])),
         "dropped": "; ".join(f"{count:,} {reason}" for reason, count in made.reason_counts().items() if count),
+        "weights": f"{made.loss_weights().min():.3g} to {made.loss_weights().max():.3g}" if made.weights else "",
     }
 
 

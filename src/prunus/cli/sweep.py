@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import inputs
-from prunus.cli.flags import DATA, HOURS, MODEL, AllowCode, Batch, DryRun, Json, Like, MaxHours, Seed, Size
+from prunus.cli.flags import DATA, HOURS, MODEL, AllowCode, Batch, DryRun, Json, Like, MaxHours, Seed, Select, Size
 from prunus.cli.forecast import Pass, foresee, nothing_to_time
 from prunus.cli.options import EXTRA, arguments, assign, own_flags
 from prunus.cli.plan import rows_plan, with_rows
@@ -43,7 +43,7 @@ def sweep(
     signals: Annotated[
         list[str] | None, typer.Option(help="Folder of `prunus signals`: of rows or of modules.")
     ] = None,
-    select: Annotated[str, typer.Option(help="Rows: selector; default ccs for hardness, top for keep scores.")] = "",
+    select: Select = "",
     compensate: Annotated[str, typer.Option(help="Channels: joint_ls, sweep, mean_bias or none.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings, or random models, for each budget.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="Rows: of a training on all rows; subsets get as many steps.")] = 8,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.prunable import as_prunable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CHOOSERS = ("criterion", "solver", "search")
 
 
-def score(target: Any, method: str, **settings: Any) -> Score:
+def score(target: Any, method: str, /, **settings: Any) -> Score:
     """Measure what is missing and score every unit once; many budgets can then be cut from the result.
 
     Args:
@@ -60,7 +61,7 @@ def score(target: Any, method: str, **settings: Any) -> Score:
     raise BadInput(f"{found.id}: scores over {found.unit} are not kept on their own; use px.plan")
 
 
-def plan(target: Any, *what: Any, **settings: Any) -> Plan:
+def plan(target: Any, /, *what: Any, **settings: Any) -> Plan:
     """What stays.
 
     `plan(score, "30% rows", select="ccs")` cuts from a Score made before; `plan(net, "taylor", "50% macs", data=calib)` measures,
@@ -69,7 +70,7 @@ def plan(target: Any, *what: Any, **settings: Any) -> Plan:
     Args:
         target: a Score, rows, or a model.
         *what: the budget for a Score; else the method and the budget.
-        **settings: the unit's own (`select`, `allocate`, `scope`, `compensate`, ...), budget options (`floor`, `round_to`,
+        **settings: the unit's own (`select`, `allocate`, `over`, `val`, `scope`, `compensate`, ...), budget options (`floor`, `round_to`,
             `same_shape`, `pin`, `ban`, `tolerance`), `seed`, and the options of the methods used.
     """
     if isinstance(target, Score):
@@ -97,12 +98,14 @@ def plan(target: Any, *what: Any, **settings: Any) -> Plan:
 def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
     if made.unit == "rows":
         from prunus.flow.rows import plan_rows
+        from prunus.flow.split import split_of
 
-        chosen = registry.find(settings.get("select") or ("top" if made.sense == "keep" else "ccs"), kind="selector")
-        _, options = _settings(chosen, settings)
-        _nothing_left(settings, options, ("select", "allocate", "seed", "data"), chosen)
-        rest = {name: value for name, value in settings.items() if name not in options}
-        return plan_rows(made, budget, options=options, **rest)
+        chosen = find_selector(settings.get("select") or ("top" if made.sense == "keep" else "ccs"))
+        val = settings.pop("val", None)
+        rest, options = _settings(chosen, settings)
+        split = split_of(rest, val)
+        _nothing_left(rest, options, ("select", "allocate", "over", "seed", "data", "val", "weights"), chosen)
+        return plan_rows(made, budget, allocate=split, val=val, options=options, **rest)
     from prunus.flow import units
 
     if made.unit in units.SCORERS:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from torch import Tensor
 
-from prunus.allocate.request import Request
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput, BudgetUnreachable, FingerprintMismatch, IdMismatch
 from prunus.core.fingerprint import fingerprint_array
 from prunus.core.plan import Kept, Plan
@@ -17,10 +18,14 @@ from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
+from prunus.flow.labelled import unlabelled, without_labels
+from prunus.flow.loss_weights import weighed
+from prunus.flow.split import Split
 from prunus.prunables.dataset import Dataset, require_role
 from prunus.rows.runs import mean
-from prunus.select.by_label import labels_of, part
+from prunus.select.by_label import part
 from prunus.signals.rowset import Signals
+from prunus.signals.target import opened
 
 GROUP = "rows"
 CHUNK = 65_536
@@ -50,7 +55,7 @@ def score_rows(
         BadInput: a signal the criterion needs was not recorded.
     """
     require_role(data, {"fit", "val", "train"}, what=f"scoring rows with {method}")
-    found, options = registry.find(method, unit="rows", kind="criterion"), dict(options or {})
+    found, options = registry.find(method, unit="rows", kind="criterion"), _with_target(options)
     found.check_options(options)
     runs = [signals] if signals is None or isinstance(signals, Signals) else list(signals)
     rng = Rng(seed, found.id)
@@ -62,7 +67,8 @@ def _one(data: Dataset, signals: Signals | None, found: Method, options: dict[st
     """The score of one run."""
     aligned = _aligned(data, signals, found)
     values = _values(found, aligned, rng, options)
-    made = {"method": found.id, "options": options, "seed": rng.seed, "data": data.name}
+    told = {name: _told(value) for name, value in options.items()}
+    made: dict[str, Any] = {"method": found.id, "options": told, "seed": rng.seed, "data": data.name}
     if signals is not None:
         made["signals"] = dict(signals.provenance)
     sense = found.facts.get("sense", "keep")
@@ -72,18 +78,28 @@ def _one(data: Dataset, signals: Signals | None, found: Method, options: dict[st
 def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
     """The signals of exactly these rows in this order, with labels from the data where they were not recorded."""
     if signals is None:
-        arrays = {} if data.labels is None else {"labels": data.labels}
-        signals = Signals(ids=data.ids, **arrays)
+        labels = data.labels
+        signals = Signals.nothing(data.ids) if labels is None else Signals(ids=data.ids, labels=labels)
     elif not np.array_equal(signals.ids, data.ids):
         signals = signals.align(data.ids)
     if "labels" not in signals.names and data.labels is not None:
         signals = signals.merge(Signals(ids=data.ids, labels=data.labels))
-    if missing := [name for name in method.needs if name not in signals.names]:
+    if missing := missing_signals(method, signals):
+        if "labels" in missing:
+            raise BadInput(without_labels(method, data.name))
+        instead = "".join(f" (or {name})" for name in method.facts.get("instead", ()))
         raise BadInput(
-            f"{method.id} needs {', '.join(missing)}, and the signals hold {', '.join(signals.names) or 'none'}: "
+            f"{method.id} needs {', '.join(missing)}{instead}, and the signals hold {', '.join(signals.names) or 'none'}: "
             f"record them (prunus signals --need {','.join(method.needs)}) or pass them to px.Signals"
         )
     return signals
+
+
+def missing_signals(method: Method, signals: Signals) -> list[str]:
+    """What the method needs and the signals lack; a signal that stands in for the others (`instead=`) leaves labels only."""
+    needs = [name for name in method.needs if name not in signals.names]
+    stands_in = any(name in signals.names for name in method.facts.get("instead", ()))
+    return [name for name in needs if name == "labels"] if stands_in else needs
 
 
 def _values(method: Method, signals: Signals, rng: Rng, options: dict[str, Any]) -> np.ndarray:
@@ -100,10 +116,12 @@ def plan_rows(
     score: Score,
     budget: str | Budget,
     *,
-    select: str | None = None,
-    allocate: str | None = None,
+    select: str | Sequence[str] | None = None,
+    allocate: str | Split | None = None,
     seed: int = 0,
     data: Dataset | None = None,
+    val: Signals | None = None,
+    weights: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Which rows stay.
@@ -111,11 +129,15 @@ def plan_rows(
     Args:
         score: over rows.
         budget: `30% rows`, `5000 rows`; its pinned ids stay, its banned ids go.
-        select: a selector; default ccs for hard / easy scores, top for keep scores.
-        allocate: an allocator that splits the budget over the classes first (the budget's floor holds for each); without one
-            the selector sees all rows, and its own `within="class"` keeps the same share of every class.
+        select: a selector, or several in turn (`["semdedup", "ccs"]` or `"semdedup,ccs"`); default ccs for hard / easy
+            scores, top for keep scores.
+        allocate: an allocator that splits the budget over the classes first (the budget's floor holds for each), or a Split
+            that says over what; without one the selector sees all rows, and its own `within="class"` keeps the same
+            share of every class.
         seed: for selectors that draw.
         data: checked to be the rows the score was made for.
+        val: signals of validation rows, for selectors and allocators that read them (glister, by_recall).
+        weights: give the plan the loss weights of a selector that has some (craig, grad_match).
         options: the selector's own.
 
     Raises:
@@ -125,7 +147,8 @@ def plan_rows(
     if asked.unit != "rows":
         raise BadInput(f"a score over rows takes a budget in rows, not {asked.short()!r}")
     same_rows(score, data)
-    method, options = _selector(select or default_selector(score)), dict(options or {})
+    method, options = _selector(select or default_selector(score)), _with_target(options)
+    options |= {"val": val} if val is not None and "val" in method.keywords else {}
     method.check_options(options)
     group = _whole(score)
     _check_needs(method, group)
@@ -137,20 +160,22 @@ def plan_rows(
             nearest=f"{min(max(count, pinned.size), pinned.size + free.size)} rows",
         )
     parts, counts, notes = [free], [count - pinned.size], {}
-    if allocate is not None:
-        parts, counts, notes = _by_class(group, free, count - pinned.size, allocate, asked.floor)
+    split = Split(allocate, val=val, seed=seed) if isinstance(allocate, str) else allocate
+    if split is not None:
+        parts, counts, notes = split.parts(group, free, count - pinned.size, asked.floor)
     rng = Rng(seed, method.id)
     chosen = [_select(method, group, part, number, rng, options) for part, number in zip(parts, counts) if number]
     kept = group.ids[np.concatenate([pinned, *chosen]).astype(np.int64)]
     made = {"score": dict(score.provenance), "method": score.provenance.get("method", ""), "select": method.id}
     made |= {"options": {name: _told(value) for name, value in options.items()}, "seed": seed}
-    made |= {"allocate": allocate} if allocate else {}
+    made |= split.told() if split is not None else {}
     made |= {"notes": notes} if notes else {}
-    return _plan(score, group, asked, kept, made)
+    plan = _plan(score, group, asked, kept, made)
+    return weighed(plan, method, group, np.sort(np.concatenate([free, pinned])), options) if weights else plan
 
 
-def _selector(name: str) -> Method:
-    method = registry.find(name, kind="selector")
+def _selector(name: str | Sequence[str]) -> Method:
+    method = find_selector(name)
     if method.unit not in ("", "rows"):
         raise BadInput(f"{method.id} selects {method.unit}, not rows: choose top, ccs or another selector of any unit")
     return method
@@ -160,22 +185,34 @@ def _check_needs(method: Method, group: GroupScore) -> None:
     """Refuse a selector whose signals did not come with the score, before anything is computed."""
     if "gradient" in getattr(group.signals, "names", ()):
         return  # stands in for the signals that gradients are made of
-    if missing := [name for name in method.needs if getattr(group.signals, name, None) is None]:
+    if missing := [name for name in method.needs if name not in getattr(group.signals, "names", ())]:
+        without = f"; without labels there are {unlabelled('selector')}" if "labels" in missing else ""
         raise BadInput(
             f"{method.id} needs {', '.join(missing)}, which did not come with the score: record it "
-            f"(prunus signals --need {','.join(missing)}) and give these signals when scoring"
+            f"(prunus signals --need {','.join(missing)}) and give these signals when scoring{without}"
         )
 
 
+def _with_target(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options, the target read where it is a path: provenance tells what it holds, not where it lies."""
+    found = dict(options or {})
+    return {**found, "target": opened(found["target"])} if found.get("target") is not None else found
+
+
 def _told(value: Any) -> Any:
-    """An option as provenance: a score given as one (the cut of ccs) is told by its method and a hash of its numbers."""
+    """An option as provenance: arrays, scores and signals are told by a hash of their numbers."""
     if isinstance(value, Score):
         return {"score": dict(value.provenance)}
-    if not isinstance(value, GroupScore):
-        return value
-    order = np.argsort(value.ids, kind="stable")
-    numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
-    return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
+    if isinstance(value, GroupScore):
+        order = np.argsort(value.ids, kind="stable")
+        numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
+        return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
+    if isinstance(value, Signals):
+        order = np.argsort(value.ids, kind="stable")
+        return {name: fingerprint_array(np.asarray(value.field(name)), order) for name in value.names}
+    if isinstance(value, list | tuple):
+        return [_told(one) for one in cast("Sequence[Any]", value)]
+    return fingerprint_array(np.asarray(value)) if isinstance(value, np.ndarray | Tensor) else value
 
 
 def default_selector(score: Score) -> str:
@@ -226,26 +263,6 @@ def _free(group: GroupScore, asked: Budget) -> tuple[np.ndarray, np.ndarray]:
             raise IdMismatch(f"{unknown.size} {what} ids are not in the data: {unknown[:5].tolist()}")
     pinned = np.isin(group.ids, pins)
     return np.flatnonzero(~pinned & ~np.isin(group.ids, bans)), np.flatnonzero(pinned)
-
-
-def _by_class(
-    group: GroupScore, free: np.ndarray, count: int, allocate: str, floor: int
-) -> tuple[list[np.ndarray], list[int], dict[str, str]]:
-    """Positions of every class, how many rows to take from each, and what the allocator states about its answer."""
-    if getattr(group.signals, "labels", None) is None:
-        raise BadInput("splitting a row budget over classes needs labels, and these rows have none: leave allocate out")
-    names, inverse = np.unique(labels_of(group)[free], return_inverse=True)
-    parts = [free[inverse == index] for index in range(names.size)]
-    request = Request.of(
-        [part.size for part in parts],
-        count,
-        names=[str(name) for name in names.tolist()],
-        floors=floor if floor * names.size <= count else 0,
-        scores=[np.asarray(group.values)[part] for part in parts],
-        sense=group.sense,
-    )
-    counts = registry.find(allocate, kind="allocator").load()(request).tolist()
-    return parts, counts, request.notes
 
 
 def _select(

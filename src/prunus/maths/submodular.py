@@ -8,6 +8,7 @@ and the lowest index wins. Greedy reaches 1 - 1/e of the best value (Nemhauser e
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ TIE = 2.0**-22
 BLOCK = 256
 """Most columns computed at once."""
 WORKING = 24
-"""Bytes for each entry of a block while its gains are summed."""
+"""Bytes for each entry of a block while it is computed: float64 products and the float32 similarities."""
 
 
 class Similarity(Protocol):
@@ -32,6 +33,10 @@ class Similarity(Protocol):
 
     def rows(self, units: Indices) -> NDArray[np.float32]:
         """Similarities of these units to all, `[k, n]`."""
+        ...
+
+    def each(self, units: Indices) -> Iterable[NDArray[np.float32]]:
+        """The same rows one by one, without a copy where they are kept already; not to be written to."""
         ...
 
     def totals(self) -> Floats | None:
@@ -46,11 +51,15 @@ class Matrix:
         values = np.asarray(values)
         if values.ndim != 2 or values.shape[0] != values.shape[1]:
             raise BadInput(f"a similarity is [n, n], not {list(values.shape)}")
-        self.values, self.size = values.astype(np.float32), values.shape[0]
+        self.values, self.size = values.astype(np.float32, copy=False), values.shape[0]
 
     def rows(self, units: Indices) -> NDArray[np.float32]:
         """Rows of the matrix."""
         return self.values[units]
+
+    def each(self, units: Indices) -> Iterator[NDArray[np.float32]]:
+        """Views of its rows."""
+        return (self.values[unit] for unit in units.tolist())
 
     def totals(self) -> Floats:
         """Sums of its rows."""
@@ -71,6 +80,10 @@ class Cosine:
         """One matrix product."""
         return (0.5 + 0.5 * (self.directions[units] @ self.directions.T)).astype(np.float32)
 
+    def each(self, units: Indices) -> NDArray[np.float32]:
+        """The same."""
+        return self.rows(units)
+
     def totals(self) -> Floats:
         """Two passes over the vectors, instead of n² products."""
         return 0.5 * self.size + 0.5 * (self.directions @ self.directions.sum(0))
@@ -90,11 +103,20 @@ class Cached:
 
     def rows(self, units: Indices) -> NDArray[np.float32]:
         """Those that are new are computed."""
+        return self._with(units)[units]
+
+    def each(self, units: Indices) -> Iterator[NDArray[np.float32]]:
+        """Views of what is kept; those that are new are computed."""
+        kept = self._with(units)
+        return (kept[unit] for unit in units.tolist())
+
+    def _with(self, units: Indices) -> NDArray[np.float32]:
+        """All that is kept, with these rows in it."""
         new = units[~self._have[units]]
         if new.size:
             self._kept[new] = self.inner.rows(new)
             self._have[new] = True
-        return self._kept[units]
+        return self._kept
 
     def totals(self) -> Floats | None:
         """As the inner one has them."""
@@ -156,8 +178,13 @@ class FacilityLocation:
         return int(np.flatnonzero(self.left & (self.bound >= best - TIE))[0])
 
     def _gains(self, units: Indices) -> Floats:
-        rise = np.subtract(self.similarity.rows(units), self.covered, dtype=np.float64)
-        return np.maximum(rise, 0, out=rise).sum(1)
+        """What each would add: sums in float64 of what would be covered, less what is; a row fits in the cache."""
+        single, double = np.empty_like(self.covered), np.empty(self.covered.size)
+        found, now = np.empty(units.size), self.covered.sum(dtype=np.float64)
+        for place, row in enumerate(self.similarity.each(units)):
+            double[:] = np.maximum(row, self.covered, out=single)
+            found[place] = double.sum() - now
+        return found
 
 
 def facility_location(

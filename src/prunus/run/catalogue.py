@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from prunus.core import registry
+from prunus.core.chain import find_selector
 from prunus.core.registry import Method
 
 REMOVES = ("criterion", "selector", "solver", "search", "dynamic", "schedule")
@@ -22,12 +23,16 @@ class Facts:
         needs: names of signals.
         random: whether it takes a generator, so that its result depends on the seed.
         defaults: what it is combined with unless the recipe says otherwise: select, compensate.
+        val: names of signals of validation rows that it reads.
+        weighs: whether it gives kept rows loss weights.
     """
 
     kind: str
     needs: tuple[str, ...] = ()
     random: bool = False
     defaults: Mapping[str, str] = field(default_factory=dict[str, str])
+    val: tuple[str, ...] = ()
+    weighs: bool = False
 
 
 MethodFacts = Callable[[str, str], Facts]
@@ -43,12 +48,22 @@ def method_facts(unit: str, name: str) -> Facts:
     Raises:
         UnknownName: no such method; names the nearest.
     """
-    if unit in KIND_OF:
+    if unit == "select":
+        method = find_selector(name)
+    elif unit in KIND_OF:
         method = registry.find(name, kind=KIND_OF[unit])
     else:
         method = registry.find(name, unit=unit, kind=REMOVES)
     defaults = {part: str(method.facts[part]) for part in ("select", "compensate") if method.facts.get(part)}
-    return Facts(method.kind, method.needs, takes(method, "rng"), defaults)
+    facts = method.facts
+    return Facts(
+        method.kind,
+        method.needs,
+        takes(method, "rng"),
+        defaults,
+        tuple(facts.get("val", ())),
+        bool(facts.get("weighs")),
+    )
 
 
 def takes(method: Method, name: str) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from prunus.core import files, registry
 from prunus.core.budget import Budget, Term
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.score import Score
@@ -19,15 +20,16 @@ from prunus.flow.channels import plan_channels, score_channels
 from prunus.flow.controls import random_like
 from prunus.flow.layers import plan_layers, score_layers
 from prunus.flow.rows import default_selector, plan_rows, score_rows
-from prunus.flow.signals import Fit
+from prunus.flow.signals import Fit, validation
+from prunus.flow.split import Split
 from prunus.flow.weights import plan_weights
 from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.stream import TokenStream
 from prunus.run.models_on_disk import constructed, fit_settings, read_model
-from prunus.run.outside import PINNED, placed
+from prunus.run.outside import PINNED, placed, with_target
 from prunus.run.rows_on_disk import limited, read_rows
-from prunus.signals.collect import collect
+from prunus.signals.collect import Collected, collect
 from prunus.signals.modules import ModuleSignals
 from prunus.signals.rowset import Signals
 from prunus.sources.export import read_ids
@@ -37,19 +39,27 @@ Params = dict[str, Any]
 
 
 def record_signals(inputs: Inputs, params: Params, out: Path) -> None:
-    """`run-<k>/` of rows, recorded while training or in a pass, `modules/`, and `signals.json`, which says what is there."""
+    """`run-<k>/` of rows, recorded while training or in a pass, `val/` of rows of role val (by the first run's model),
+    `modules/`, and `signals.json`, which says what is there."""
     rows = limited(read_rows(inputs["data"], "fit"), params["limit"], "limit/signals")
     if "plan" in inputs:
         rows = Plan.load(inputs["plan"]).apply(rows)
+    need, of_val = params["need"], params.get("val", [])
+    val = read_rows(inputs["data"], "val") if of_val else None
     if params["train"]:
-        runs = _training_runs(inputs["model"], params).run(rows, params["need"])
+        pairs = _training_runs(inputs["model"], params).pairs(rows, need, val, of_val)
+        runs, judged = [run for run, _ in pairs], pairs[0][1]
     else:
-        found = collect(read_model(inputs["model"]), rows, params["need"], batch=params["batch"], progress=False)
+        model, batch = read_model(inputs["model"]), params["batch"]
+        found = collect(model, rows, need, batch=batch, progress=False) if need else Collected(None, None)
         if found.modules is not None:
             found.modules.save(out / "modules")
         runs = [found.rows] if found.rows is not None else []
+        judged = None if val is None else validation(model, val, of_val, batch=batch)
     for number, signals in enumerate(runs):
         signals.save(out / f"run-{number}")
+    if judged is not None:
+        judged.save(out / "val")
     files.write_json(out / "signals.json", {"runs": len(runs), "need": params["need"]})
 
 
@@ -59,7 +69,8 @@ def _training_runs(model: Path, params: Params) -> Fit:
     length = {name: table[name] for name in ("epochs", "steps") if table[name]}
     if params["epochs"]:
         length = {"epochs": params["epochs"]}
-    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length)
+    own = {name: params[name] for name in ("recorder", "checkpoints", "folds") if name in params}
+    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length, **own)
 
 
 def _fresh(folder: Path) -> nn.Module:
@@ -82,7 +93,7 @@ def modules_signals(folder: Path | None) -> ModuleSignals | None:
 def make_score(inputs: Inputs, params: Params, out: Path) -> None:
     """A Score over rows, channels or layers."""
     method, recorded = params["method"]["name"], inputs.get("signals")
-    common: Params = {"seed": params.get("seed", 0), "options": params["method"]["options"]}
+    common: Params = {"seed": params.get("seed", 0), "options": with_target(params["method"]["options"])}
     if params["unit"] == "rows":
         data = read_rows(inputs["data"], "fit")
         score = score_rows(data, method, signals=rows_signals(recorded) or None, **common)
@@ -123,13 +134,22 @@ def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     signals = runs[0].align(score.group("rows").ids) if runs else Signals(ids=data.ids, **labels)
     score = replace(score, signals=signals)
     select: Params = params.get("select") or {"name": default_selector(score), "options": {}}
-    chosen = registry.find(select["name"], kind="selector")
-    options: Params = dict(select["options"])
+    chosen = find_selector(select["name"])
+    options: Params = with_target(select["options"])
     if params["within"] and any(option.name == "within" for option in chosen.options):
         options["within"] = params["within"]
-    allocate, seed = (params.get("allocate") or {}).get("name"), params.get("seed", 0)
-    plan = plan_rows(score, budget, select=chosen.id, allocate=allocate, seed=seed, data=data, options=options)
+    seed, allocate = params.get("seed", 0), params.get("allocate")
+    val = _validation(inputs)
+    split = Split(allocate["name"], params.get("over") or "class", allocate["options"], val, seed) if allocate else None
+    own: Params = {"seed": seed, "data": data, "weights": params.get("weights", True), "options": options}
+    plan = plan_rows(score, budget, select=chosen.id, allocate=split, val=val, **own)
     return plan.after(Plan.load(inputs["parent"])) if "parent" in inputs else plan
+
+
+def _validation(inputs: Inputs) -> Signals | None:
+    """Signals of rows of role val, where the pass was asked for them."""
+    folder = inputs["signals"] / "val" if "signals" in inputs else None
+    return Signals.load(folder) if folder is not None and folder.is_dir() else None
 
 
 def _tokens(inputs: Inputs, params: Params, budget: Budget) -> Plan:

@@ -4,12 +4,14 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 
 - data []: the data table -> ids and roles
 - model []: the model table; seed when the weights are new -> a model
-- train [data, model, plan?]: the train table, seed; dynamic (method, budget) when rows are chosen while training
-  -> a model
-- signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass) -> signals
+- train [data, model, plan?, teacher?, score?]: the train table, seed; dynamic (method, budget) when rows are chosen
+  while training; teacher (alpha, temperature) when the model `teacher`, made from every row, teaches; the score, where
+  images are combined in its order -> a model
+- signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass); val? (what is needed of
+  rows of role val) -> signals
 - score [data, model?, signals?]: unit, method, at; seed? -> a Score
-- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?
-  -> a Plan
+- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?;
+  weights where the selector gives some -> a Plan
 - apply [model, plan]: unit, mode -> a model
 - recover [data, model, dense, plan?, rows?]: the recover table, seed -> a model
 - measure [data, model, dense, plan?]: the measure table -> metrics.jsonl (metric, value, interval, note)
@@ -34,7 +36,8 @@ from prunus.run.catalogue import Facts, MethodFacts, method_facts
 from prunus.run.stage import Graph, Node, Tag
 
 COMBINED = ("select", "allocate", "compensate")
-GIVEN = {"weight", "bias", "labels", "ids", "scores"}  # what the data and the model hold themselves: no pass needed
+ABSENT = ("seed", "dynamic", "teacher", "weights")  # left out of the parameters where there is none
+GIVEN = {"weight", "bias", "labels", "ids", "scores", "recalls"}  # held by data, model or request: no pass needed
 
 
 def resolve(recipe: Recipe, facts: MethodFacts = method_facts) -> Graph:
@@ -82,11 +85,14 @@ class _Builder:
 
     def node(self, stage: str, label: str, inputs: Mapping[str, str], /, **params: Any) -> str:
         given = {name: source for name, source in inputs.items() if source}
-        kept = {name: value for name, value in params.items() if value is not None or name not in ("seed", "dynamic")}
+        kept = {name: value for name, value in params.items() if value is not None or name not in ABSENT}
         return self.graph.add(Node(stage, kept, given, label))
 
     def table(self, section: str, name: str) -> dict[str, Any]:
-        return dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
+        found = dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
+        if section == "train" and found["combine"] is None:
+            del found["combine"]
+        return found
 
     def case(self, case: Case, seed: int) -> str:
         """Every node of one case and seed; returns the last plan."""
@@ -112,16 +118,50 @@ class _Builder:
         table = self.table("model", case.model)
         new = seed if not table["weights"] and case.train else None
         model = self.node("model", f"model {case.model}", {}, **table, seed=new)
-        return _State(model=model, dense=model, history=[case.data, case.model, case.train, case.signals])
+        recorded = (
+            self.recipe.signals[case.signals].train if case.signals else ""
+        )  # then the arm's own training is no matter
+        history = [case.data, case.model, "" if recorded else case.train, case.signals]
+        return _State(model=model, dense=model, history=history)
 
     def train(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
-        inputs = {"data": data, "model": state.model, "plan": state.rows}
-        dynamic = None
+        inputs = {"data": data, "model": state.model, "plan": state.rows, "teacher": self.teacher(case, seed, data)}
+        dynamic, teacher = None, None
         if state.dynamic is not None:
             dynamic = {"method": state.dynamic.method.model_dump(mode="json"), "budget": state.dynamic.budget}
+        if case.teacher:
+            told = self.table("teacher", case.teacher)
+            teacher = {name: told[name] for name in ("alpha", "temperature")}
         table = self.table("train", case.train)
-        state.model = self.node("train", f"training of {label}", inputs, **table, seed=seed, dynamic=dynamic)
+        if not state.rows and dynamic is None:
+            table = _whole(table)
+        if "combine" in table:
+            inputs["score"] = state.shown.get("score", "")
+            if dynamic is not None:
+                raise BadInput(f"{case.label}: rows that are chosen while training can't be combined beforehand")
+        more = {"seed": seed, "dynamic": dynamic, "teacher": teacher}
+        state.model = self.node("train", f"training of {label}", inputs, **table, **more)
         state.dense = state.model
+
+    def teacher(self, case: Case, seed: int, data: str) -> str:
+        """The model that teaches a case: trained on every row from another seed than its student, or given."""
+        if not case.teacher:
+            return ""
+        told = self.recipe.teacher[case.teacher]
+        train, begun = told.train or case.train, seed + 1 if told.seed is None else told.seed
+        table = self.table("model", told.model or case.model)
+        if train == "none" and table["weights"] in ("", "random"):
+            raise BadInput(
+                f"[teacher.{case.teacher}] is not trained and its model has no weights: name a train table, or give "
+                "the model weights"
+            )
+        new = begun if not table["weights"] else None
+        model = self.node("model", f"model of teacher {case.teacher}", {}, **table, seed=new)
+        if train == "none":
+            return model
+        inputs = {"data": data, "model": model}
+        label = f"training of teacher {case.teacher}, seed {begun}"
+        return self.node("train", label, inputs, **_whole(self.table("train", train)), seed=begun)
 
     def like(self, case: Case, number: int, seed: int) -> str:
         """The plan whose counts this step of a random control copies."""
@@ -142,11 +182,13 @@ class _Builder:
             return
         combined = self.combined(step, method)
         needs = {name for part in (method, *combined) for name in part.needs} - GIVEN
-        signals = self.signals(case, step, seed, data, state, needs)
+        val = {name for part in (method, *combined) for name in part.val} - GIVEN
+        signals = self.signals(case, step, seed, data, state, needs, val)
         given = {"data": data, "signals": signals}
         if step.unit not in DATA_UNITS:  # rows are judged by their signals alone
             given |= {"model": state.model, "dense": state.dense}
-        params = {**_plain(step), "kind": method.kind}
+        weights = step.weights if any(part.weighs for part in combined) else None
+        params = {**_plain(step), "kind": method.kind, "weights": weights}
         random = seed if method.random or any(part.random for part in combined) else None
         score = self.score(step, given, seed) if method.kind == "criterion" else ""
         if step.unit in DATA_UNITS and score:
@@ -177,16 +219,21 @@ class _Builder:
         label = f"score of {step.method.label}"
         return self.node("score", label, inputs, unit=step.unit, method=chosen, at=step.at, seed=drawn)
 
-    def signals(self, case: Case, step: Step, seed: int, data: str, state: _State, needs: set[str]) -> str:
-        if not needs or step.unit == "tokens":
+    def signals(
+        self, case: Case, step: Step, seed: int, data: str, state: _State, needs: set[str], val: set[str]
+    ) -> str:
+        """Signals of rows of role fit or of modules; and where a method reads them (`val`) those of rows of role val."""
+        if not needs | val or step.unit == "tokens":
             return ""
         table = self.table("signals", case.signals)
         place = files.digest([step.unit in DATA_UNITS, state.history, seed if case.train and not table["train"] else 0])
         self.needs[place].update(needs, table["need"])
+        self.needs[f"val/{place}"].update(val)
         table["need"] = sorted(self.needs[place])
+        table |= {"val": sorted(self.needs[f"val/{place}"])} if self.needs[f"val/{place}"] else {}
         inputs = {"data": data, "model": state.model, "plan": state.rows}
         if table["train"]:
-            table["train"] = self.table("train", table["train"])
+            table["train"] = {k: v for k, v in self.table("train", table["train"]).items() if k != "combine"}
             fresh = self.table("model", case.model)
             inputs = {"data": data, "model": self.node("model", f"model {case.model}", {}, **fresh)}
         else:
@@ -220,6 +267,11 @@ class _Builder:
         self.graph.measures.setdefault(result, []).append(tag)
 
 
+def _whole(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The training on every row: tables that differ only in what they do to subsets are one there."""
+    return {**{name: value for name, value in table.items() if name != "combine"}, "equal": "steps"}
+
+
 def _plans(state: _State) -> dict[str, str]:
     """Names of the links to the plans: `plan`, and `rows` for the rows when the model is cut too."""
     if state.rows and state.cut:
@@ -239,5 +291,6 @@ def _method_id(step: Step) -> str:
 def _plain(step: Step) -> dict[str, Any]:
     """A step as plain values."""
     chosen = ("method", "select", "allocate", "compensate")
-    plain = {name: value for name, value in asdict(step).items() if name not in chosen}
+    # `over` is left out where it says nothing: what was stored before it existed is found again.
+    plain = {k: v for k, v in asdict(step).items() if k not in chosen and (v or k != "over")}
     return plain | {n: c.model_dump(mode="json") for n in chosen if (c := getattr(step, n)) is not None}

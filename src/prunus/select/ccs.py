@@ -84,7 +84,7 @@ def ccs(
     check_count(score, count)
     _check_options(strata, clip, hard_cut)
     score.hardness()  # refuses a score that does not say what is hard
-    cut = _cut_score(score, cut_score)
+    cut = cut_scores(score, cut_score)
     check_finite(score.name, score.values, score.ids)
     select = _official if parity == "official" else _covering
 
@@ -155,17 +155,22 @@ def counts_official(sizes: Strata, count: int) -> Strata:
 def _covering(
     score: GroupScore, cut: GroupScore, count: int, dropped: int, strata: int, clip: float, rng: Rng
 ) -> Positions:
-    left = _easier(cut, dropped)
-    found = stratify(score.values[left], strata, clip)
+    left = easier(cut, dropped)
+    return left[covering(GroupScore(score.values[left], score.ids[left], score.sense), count, strata, clip, rng)]
+
+
+def covering(score: GroupScore, count: int, strata: int, clip: float, rng: Rng) -> Positions:
+    """Positions of equal counts from every stratum (water-filling), drawn at random, int64 `[count]`."""
+    found = stratify(score.values, strata, clip)
     counts = water_filling(Request.of(np.bincount(found, minlength=strata), count))
     kept = [np.zeros(0, dtype=np.int64)]
     for stratum in np.flatnonzero(counts):
-        pool = left[found == stratum]
+        pool = np.flatnonzero(found == stratum)
         kept.append(pool[rng.sample(score.ids[pool], int(counts[stratum]))])
     return np.concatenate(kept)
 
 
-def _easier(cut: GroupScore, dropped: int) -> Positions:
+def easier(cut: GroupScore, dropped: int) -> Positions:
     """Positions without the `dropped` hardest; among equals the larger id goes."""
     if dropped == 0:
         return np.arange(cut.values.shape[0])
@@ -197,7 +202,7 @@ def _official(
     return np.concatenate(kept)
 
 
-def _cut_score(score: GroupScore, given: str | Score | GroupScore | None) -> GroupScore:
+def cut_scores(score: GroupScore, given: str | Score | GroupScore | None) -> GroupScore:
     """The score that the hard cut goes by, in the order of the score's ids."""
     if given is None:
         return score
@@ -220,11 +225,16 @@ def _cut_score(score: GroupScore, given: str | Score | GroupScore | None) -> Gro
     return part(GroupScore(given.values, given.ids, given.sense, None, given.name), order[place])
 
 
-def _check_options(strata: int, clip: float, hard_cut: float | str) -> None:
+def check_strata(strata: int, clip: float) -> None:
+    """Refuse no strata, and ends that meet in the middle."""
     if strata < 1:
         raise BadInput(f"strata must be at least 1, not {strata}")
     if not 0 <= clip < 0.5:
         raise BadInput(f"clip must lie in [0, 0.5), not {clip}")
+
+
+def _check_options(strata: int, clip: float, hard_cut: float | str) -> None:
+    check_strata(strata, clip)
     if isinstance(hard_cut, str) and hard_cut != "auto":
         raise BadInput(f"hard_cut is a share or 'auto', not {hard_cut!r}")
     if not isinstance(hard_cut, str) and not 0 <= hard_cut < 1:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Measure = Literal["distance", "cosine"]
 
 
-@selector(needs=("probs", "labels", "embedding"), card="coreset-baselines", within="class")
+@selector(needs=("probs", "labels", "embedding"), card="coreset-baselines", within="class", weighs=True)
 def craig(
     score: GroupScore,
     count: int,

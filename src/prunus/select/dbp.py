@@ -61,7 +61,7 @@ class Allocation:
     counts: Positions
 
 
-@selector(card="dbp", extras=("data",))
+@selector(needs=("embedding",), card="dbp", extras=("data",))
 def dbp(
     score: GroupScore,
     count: int,
@@ -109,7 +109,7 @@ def dbp(
         })  # fmt: skip
     if not count or count == rows.ids.size:
         return np.sort(rows.at)[:count]
-    number = min(MOST, round(rows.ids.size**0.5)) if clusters is None else clusters
+    number = default_clusters(rows.ids.size) if clusters is None else clusters
     made = rows.clusters(number, iterations, given, rng)
     split = allocation(
         made, count, temperature=temperature, neighbours=neighbours, floor=floor, balance=balance, complexity=complexity
@@ -118,6 +118,11 @@ def dbp(
     starts = np.cumsum(made.sizes) - made.sizes
     place = np.arange(order.size) - starts[made.assigned[order]]
     return rows.at[order[place < split.counts[made.assigned[order]]]]
+
+
+def default_clusters(rows: int) -> int:
+    """About sqrt(n), at most 100."""
+    return min(MOST, max(1, round(rows**0.5)))
 
 
 def allocation(

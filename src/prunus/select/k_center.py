@@ -75,14 +75,12 @@ def central(found: Vectors) -> Positions:
 
 def farthest_first(found: Vectors, begin: Positions, count: int) -> Positions:
     """Farthest-first traversal: `begin`, then always the unit farthest from those picked, int64 `[count]`."""
-    picked, left = begin.tolist(), np.ones(found.x.shape[0], dtype=bool)
+    picked = begin.tolist()
     state = Farthest(found.x)
     for centre in picked:
         state.add(centre)
-    left[begin] = False
     while len(picked) < count:
-        picked.append(state.farthest(left))
-        left[picked[-1]] = False
+        picked.append(state.farthest())
         state.add(picked[-1])
     return np.array(picked, dtype=np.int64)
 

@@ -18,7 +18,7 @@ Departures: rows are scaled to length 1 here (the released code trusts its input
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class Duplicates:
         return np.stack([np.flatnonzero(gone), self.earlier.representatives(gone)[gone]], axis=1)
 
 
-@selector(card="semdedup", extras=("data",))
+@selector(needs=("embedding",), card="semdedup", extras=("data",))
 def semdedup(
     score: GroupScore,
     count: int,
@@ -132,6 +132,15 @@ def semdedup(
     # Under greedy, rows that stay may be more similar to each other than nothing: the least different go next.
     key = np.where(found.witness >= 0, found.similarity, -1.0)
     return rows.at[np.argsort(key, kind="stable")[:count]]
+
+
+def stays(score: GroupScore, *, eps: float | None = None, rng: Rng, **options: Any) -> Positions | None:
+    """Positions of the rows that are left at `eps`, whatever a count asks; None without eps (see select/chain)."""
+    if eps is None:
+        return None
+    near.check_rule(options.get("rule", "official"), eps)
+    found = duplicates(score, eps=eps if options.get("rule") == "greedy" else None, rng=rng, **options)
+    return np.flatnonzero(~found.removed(eps))
 
 
 def duplicates(
