@@ -7,7 +7,7 @@ Departures: no code could be had; the solution is our own derivation of the pape
  (parity="official") ResNet-20 gets worse than without it, so here the ridge is a share of the mean squared norm of the
  filters, and a channel is only made up for where the predicted error falls below `most` of what it was. Channels that
  the norm has set to 0 keep their constant. Makers are those of the dense model. Quantised makers are the business of
- compensate.udfc_bits.
+ recovery/udfc_bits.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def udfc(
     dropped: np.ndarray,
     *,
     alpha1: float = 0.01,
-    alpha2: float = 0.3,
-    most: float = 0.8,
+    alpha2: float = 1.0,
+    most: float = 0.9,
     parity: Literal["paper", "official"] = "paper",
 ) -> tuple[Edit, ...]:
     """Weights of what stays, with the parts of what goes.

@@ -61,13 +61,12 @@ def branches_of(graph: Graph, block: str) -> dict[str, bool]:
         if call.path.startswith(f"{block}.") and call.path.count(".") == depth and call.outputs:
             made[call.outputs[0]] = call
     found: dict[str, bool] = {}
-    for node in trace.nodes:
-        if node.op in ("add", "add_") and node.module == block and len(node.inputs()) == 2:
-            for stream, branch in (node.inputs(), node.inputs()[::-1]):
-                call = made.get(branch)
-                if call is not None and _reads(call, made, stream) and _same(graph, call):
-                    name = call.path.removeprefix(f"{block}.")
-                    found[name] = any(n.op in ATTENTION for n in trace.nodes[call.first : call.last])
+    sums = [n.inputs() for n in trace.nodes if n.op in ("add", "add_") and n.module == block and len(n.inputs()) == 2]
+    for stream, branch in (pair for both in sums for pair in (both, both[::-1])):
+        call = made.get(branch)
+        if call is not None and _reads(call, made, stream) and _same(graph, call):
+            name = call.path.removeprefix(f"{block}.")
+            found[name] = any(node.op in ATTENTION for node in trace.nodes[call.first : call.last])
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +53,17 @@ def norms_behind(graph: Graph) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def makers_of(graph: Graph, model: nn.Module, reader: str) -> Makers:
-    """The makers of every input of a matrix that the graph's groups know of."""
+def makers_of(graph: Graph, model: nn.Module, reader: str, tensors: Mapping[str, Tensor] | None = None) -> Makers:
+    """The makers of every input of a matrix that the graph's groups know of.
+
+    Args:
+        graph: recorded from the model.
+        model: where the makers' weights are, unless `tensors` has them by name.
+        reader: qualified name of the matrix.
+        tensors: other values for some of the model's tensors.
+    """
     dim = graph.reads[reader]
-    tensors, norms = named_tensors(model), norms_behind(graph)
+    tensors, norms = {**named_tensors(model), **(tensors or {})}, norms_behind(graph)
     own = {graph.axes[group.name]: group for group in graph.groups}
     groups = [own[leaf] for leaf in dict.fromkeys(leaves(dim)) if leaf in own]
     parts: list[tuple[np.ndarray, Tensor, Tensor]] = []
@@ -90,7 +98,7 @@ def _placed(parts: list[tuple[np.ndarray, Tensor, Tensor]], inputs: int) -> Make
 
 
 def folded(
-    slot: Slot, tensors: dict[str, Tensor], norms: dict[str, tuple[str, ...]], model: nn.Module
+    slot: Slot, tensors: Mapping[str, Tensor], norms: Mapping[str, tuple[str, ...]], model: nn.Module
 ) -> tuple[Tensor, Tensor]:
     """Filters `[units, per_unit, d]` and shifts `[units, per_unit]` of a writer, its batch norm and bias folded in."""
     index = torch.from_numpy(np.ascontiguousarray(slot.index)).long()
