@@ -88,9 +88,8 @@ def masksparsity(
         raise BadInput("no group of this model has a norm with scale and shift: there is nothing to penalise")
     model = copy.deepcopy(prunable.model)
 
-    def trained(removed: Masks, count: int) -> None:
+    def trained(removed: Masks, count: int, *, shifts: bool = False) -> None:
         if count > 0 and any(mask.any() for mask in removed.values()):
-            shifts = parity == "paper" and not all(mask.all() for mask in removed.values())
             penalty = Penalty(model, penalised(groups, model, removed, shifts=shifts), strength, rule)
             engine = penalty.sgd(lr, weight_decay=weight_decay)
             fit(model, steps=count, optimizer=engine, batch=batch)
@@ -101,10 +100,10 @@ def masksparsity(
     else:
         kept = by_threshold(groups, model, threshold, energy)
     counts = {name: int(mask.sum()) for name, mask in kept.items()}
-    planned = _affordable(prunable, budget, counts)
-    trained({name: ~mask for name, mask in kept.items()}, steps)
+    planned, dense = prunable.priced(counts), prunable.priced({name: group.size for name, group in groups.items()})
+    _check_met(budget, planned, dense)
+    trained({name: ~mask for name, mask in kept.items()}, steps, shifts=parity == "paper")
     chosen = {name: Kept.of_ids(np.flatnonzero(mask), mask.size) for name, mask in kept.items()}
-    dense = {**prunable.cost(), "channels": float(sum(group.size for group in groups.values()))}
     return Plan("channels", chosen, budget, planned, dense, changes(prunable.model, model))
 
 
@@ -137,12 +136,8 @@ def by_budget(
     for name, values in sizes.items():
         if not np.isfinite(values).all():
             raise NonFinite(f"scales of group {name} are NaN or infinite")
-
-    def cost(counts: Mapping[str, int]) -> Mapping[str, float]:
-        return _cost(prunable, counts)
-
     levels = [Level(name, values, groups[name].tag) for name, values in sizes.items()]
-    counts = by_cost(levels, budget, cost, floor_share=floor_share)
+    counts = by_cost(levels, budget, prunable.priced, floor_share=floor_share)
     masks: Masks = {}
     for name, values in sizes.items():
         first = np.lexsort((np.arange(values.size), -values))
@@ -176,16 +171,8 @@ def _scale(member: Any) -> np.ndarray:
     return member.weight.detach().double().abs().mean((1, 2)).cpu().numpy()
 
 
-def _cost(prunable: Any, counts: Mapping[str, int]) -> dict[str, float]:
-    return {**prunable.count(counts), "channels": float(sum(counts.values()))}
-
-
-def _affordable(prunable: Any, budget: Budget, counts: Mapping[str, int]) -> dict[str, float]:
-    """What the counts cost, or BudgetUnreachable."""
-    planned = _cost(prunable, counts)
-    dense = _cost(prunable, {group.name: group.size for group in prunable.groups("channels") if group.name in counts})
+def _check_met(budget: Budget, planned: Mapping[str, float], dense: Mapping[str, float]) -> None:
     over = [t for t in budget.terms if planned[t.quantity] > t.limit(dense[t.quantity]) * (1 + 1e-12)]
     if over:
         nearest = " and ".join(f"{100 * planned[t.quantity] / dense[t.quantity]:.4g}% {t.quantity}" for t in over)
         raise BudgetUnreachable(f"the thresholds keep more than {budget}: train longer or stronger", nearest=nearest)
-    return planned
