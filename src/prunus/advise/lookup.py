@@ -1,0 +1,121 @@
+"""From a situation to the measurements nearest to it, and from those to what to expect of every method.
+
+One column (a table at one budget) of each recipe is taken, the nearest. Each of these counts as one step apart: ten times as many
+rows of a class, half or twice the share kept, ten points more of wrong labels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from prunus.advise.measured import Arm, Cell, Table
+from prunus.advise.probe import Situation
+
+NOISE_STEP = 0.1
+FAR = 1.5  # steps beyond which the nearest measurement says little
+PLAIN = ("random", "random_balanced")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table at one of its budgets, and how far it is from a situation."""
+
+    table: Table
+    place: int
+    distance: float
+
+    @property
+    def weight(self) -> float:
+        """Halves with every step."""
+        return 0.5**self.distance
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What to expect of one method.
+
+    Attributes:
+        arm: settings, needs and cost, from the nearest column that has it.
+        seen: columns and cells, nearest first.
+        missing: signals that are not at hand.
+        upfront: trainings on all rows that missing signals and selection cost.
+        break_even: trainings on what is kept after which that is paid back; inf where it never is.
+    """
+
+    arm: Arm
+    seen: tuple[tuple[Column, Cell], ...]
+    missing: tuple[str, ...]
+    upfront: float
+    break_even: float
+
+    @property
+    def difference(self) -> float:
+        """Mean over the columns, near ones counting more."""
+        weights = [column.weight for column, _ in self.seen]
+        return sum(w * cell.difference for w, (_, cell) in zip(weights, self.seen)) / sum(weights)
+
+    @property
+    def nearest(self) -> Cell:
+        """The cell of the nearest column."""
+        return self.seen[0][1]
+
+    @property
+    def loses(self) -> bool:
+        """Whether it lost in the nearest column, or in one that is hardly farther."""
+        first = self.seen[0][0].weight
+        return any(cell.word == "worse" and column.weight >= first / 2 for column, cell in self.seen)
+
+    @property
+    def wins(self) -> bool:
+        """Whether it won in the nearest column and lost in none."""
+        return self.nearest.word == "better" and not self.loses
+
+
+def nearest(tables: Iterable[Table], situation: Situation, equal: str) -> tuple[Column, ...]:
+    """The nearest column of each recipe whose subsets got equal `steps` or `epochs`; nearest first."""
+    found: dict[str, Column] = {}
+    for table in tables:
+        if table.equal != equal:
+            continue
+        for place in range(len(table.budgets)):
+            column = Column(table, place, distance(table, place, situation))
+            if table.run not in found or column.distance < found[table.run].distance:
+                found[table.run] = column
+    return tuple(sorted(found.values(), key=lambda column: (column.distance, column.table.run)))
+
+
+def distance(table: Table, place: int, situation: Situation) -> float:
+    """Steps between a column and a situation; unknown label noise counts as none."""
+    share = table.budgets[place]
+    rows = math.log10(share * table.rows / table.classes) - math.log10(situation.per_class)
+    kept = math.log2(share) - math.log2(situation.share)
+    return math.hypot(rows, kept, (table.label_noise - (situation.noise or 0.0)) / NOISE_STEP)
+
+
+def expected(columns: Sequence[Column], situation: Situation, equal: str) -> tuple[Expected, ...]:
+    """Every method of the columns: those that lost last, the others by the difference to expect."""
+    seen: dict[str, list[tuple[Column, Arm, Cell]]] = {}
+    for column in columns:
+        for arm in column.table.arms:
+            if (cell := arm.cells[column.place]) is not None:
+                seen.setdefault(key(arm), []).append((column, arm, cell))
+    made = [_expected(found, situation, equal) for found in seen.values()]
+    usable = [one for one in made if situation.classes or set(one.missing) <= {"embedding"}]
+    return tuple(sorted(usable, key=lambda one: (one.loses, -one.difference, one.arm.name)))
+
+
+def _expected(found: list[tuple[Column, Arm, Cell]], situation: Situation, equal: str) -> Expected:
+    arm = found[0][1]
+    missing = tuple(name for name in arm.needs if name not in situation.have)
+    upfront = arm.upfront if missing or not arm.needs else 0.0
+    saved = 1 - situation.share if equal == "epochs" else 0.0
+    paid = 0.0 if upfront == 0 else upfront / saved if saved > 0 else math.inf
+    return Expected(arm, tuple((column, cell) for column, _, cell in found), missing, upfront, paid)
+
+
+def key(arm: Arm) -> str:
+    """The same for the same method with the same settings, in whatever table."""
+    return json.dumps([arm.method, dict(arm.method_options), arm.select, dict(arm.select_options)], sort_keys=True)

@@ -1,0 +1,154 @@
+"""Advice: from which measurements, in which order, with which warnings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from advise.tables import CLEAN, NOISY, TABLES, situation
+from prunus.advise import text
+from prunus.advise.advice import Asked, advise
+from prunus.advise.lookup import distance, nearest
+from prunus.core.errors import BadInput, UnknownName
+
+
+def test_the_nearest_column_of_every_recipe_is_taken():
+    found = nearest(TABLES, situation(), "epochs")
+    assert [(column.table.run, column.table.budgets[column.place]) for column in found] == [
+        ("noisy", 0.1),
+        ("clean", 0.1),
+    ]
+    assert found[0].distance == pytest.approx(0.0)
+    assert found[1].distance == pytest.approx(math.hypot(2.0, 2.0))  # a hundred times as many rows, 20 points of noise
+    many = nearest(TABLES, situation(100_000, 50_000, 0.0), "epochs")
+    assert [(column.table.run, column.table.budgets[column.place]) for column in many] == [
+        ("clean", 0.5),
+        ("noisy", 0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "steps"),
+    [({"rows": 10_000, "kept": 1000}, 1.0), ({"rows": 500}, math.hypot(0.0, 1.0)), ({"noise": 0.1}, 1.0)],
+)
+def test_what_counts_as_one_step(changed, steps):
+    assert distance(NOISY, 1, situation(**changed)) == pytest.approx(steps)
+
+
+def test_methods_that_lost_come_last_and_the_others_by_what_to_expect():
+    advice = advise(situation(), tables=TABLES)
+    assert [one.arm.name for one in advice.ranked] == [
+        "aum + ccs(hard_cut=0.3)",
+        "k_center",
+        "random",
+        "el2n_sum + top(keep=hardest)",
+    ]
+    assert [one.arm.name for one in advice.shortlist] == ["aum + ccs(hard_cut=0.3)", "k_center"]
+    assert advice.lead.startswith("aum + ccs(hard_cut=0.3): beat random_balanced by +15.0 points")
+
+
+def test_near_measurements_weigh_more():
+    advice = advise(situation(), tables=TABLES)
+    (found,) = [one for one in advice.ranked if one.arm.name == "k_center"]
+    weight = 0.5 ** math.hypot(2.0, 2.0)
+    assert found.difference == pytest.approx((0.10 - 0.005 * weight) / (1 + weight))
+
+
+def test_where_nothing_won_the_control_is_the_advice():
+    advice = advise(situation(kept=500), tables=[NOISY])
+    assert advice.lead.startswith("keep random_balanced rows: nothing beat them")
+    assert "k_center" in advice.lead
+
+
+def test_the_direction_turns_round_with_the_budget_and_the_noise():
+    few = advise(situation(100_000, 10_000, 0.0), tables=[CLEAN])
+    many = advise(situation(100_000, 50_000, 0.0), tables=[CLEAN])
+    assert next(one.arm.name for one in many.shortlist) == "el2n_sum + top(keep=hardest)" and many.ranked[0].wins
+    assert few.ranked[-1].arm.name == "el2n_sum + top(keep=hardest)" and few.ranked[-1].loses
+
+
+def test_a_method_that_lost_is_warned_of_with_the_reason_measured():
+    (told,) = [
+        line for line in advise(situation(), asked=Asked("el2n_sum", "top"), tables=TABLES).warnings if "lost" in line
+    ]
+    assert "el2n_sum + top(keep=hardest) lost 66.0 points against random_balanced there" in told
+    assert "70 % of the labels it kept are wrong, of all rows 20 %" in told
+    assert "its smallest class has 40 % of an equal part" in told
+
+
+def test_a_method_that_was_not_measured_is_judged_by_those_that_select_alike():
+    told = advise(situation(), asked=Asked("el2n", "top"), tables=TABLES).warnings[0]
+    assert told.startswith("el2n + top was not measured; others that select alike lost: el2n_sum + top(keep=hardest)")
+    easy = advise(situation(), asked=Asked("el2n", "top", (("keep", "easiest"),)), tables=TABLES).warnings[0]
+    assert easy == "el2n + top was not measured: --verify tries it"
+    ccs = advise(situation(), asked=Asked("el2n"), tables=TABLES).warnings[0]  # its default selector
+    assert "others that select alike are not known to lose: aum + ccs(hard_cut=0.3) +15.0 points" in ccs
+
+
+def test_a_method_that_did_not_lose_is_not_warned_of():
+    for asked in (Asked("aum"), Asked("aum", "ccs"), Asked("k_center")):
+        assert not [
+            line for line in advise(situation(), asked=asked, tables=TABLES, trainings=9).warnings if "measured" in line
+        ]
+
+
+def test_names_that_do_not_exist_are_refused():
+    with pytest.raises(UnknownName, match="el2n_sum"):
+        advise(situation(), asked=Asked("el2n_som"), tables=TABLES)
+    with pytest.raises(UnknownName, match="ccs"):
+        advise(situation(), asked=Asked("aum", "css"), tables=TABLES)
+
+
+def test_signals_that_cost_more_than_they_save():
+    once = advise(situation(), tables=TABLES)
+    assert "paid back after 1.2 trainings on what is kept, and 1 training is planned" in once.warnings[0]
+    assert once.lead.endswith("but see what its signals cost")
+    often = advise(situation(), tables=TABLES, trainings=5)
+    assert not [line for line in often.warnings if "signals cost" in line]
+    held = advise(situation(have=frozenset({"aum", "embedding"})), tables=TABLES)
+    assert not [line for line in held.warnings if "signals cost" in line]
+    assert {one.upfront for one in held.shortlist} == {0.0}
+
+
+def test_at_equal_steps_signals_are_never_paid_back():
+    steps = [replace(table, equal="steps") for table in TABLES]
+    advice = advise(situation(), equal="steps", tables=steps, trainings=100)
+    assert any("never paid back" in line for line in advice.warnings)
+    assert all(math.isinf(one.break_even) for one in advice.shortlist)
+    with pytest.raises(BadInput, match="equal steps"):
+        advise(situation(), equal="steps", tables=TABLES)
+
+
+def test_what_makes_the_measurements_say_little():
+    far = advise(situation(10_000_000, 5_000_000, None, noise_at_most=0.4, imbalance=40.0, copies=0.2), tables=[CLEAN])
+    said = "\n".join(far.warnings)
+    for part in ("hint", "not known (at most 40 %)", "40.0 times", "20.0 % of the rows are copies"):
+        assert part in said
+    assert not advise(situation(), tables=TABLES, trainings=9).warnings
+
+
+def test_rows_without_labels_get_methods_that_need_none():
+    advice = advise(situation(classes=0, imbalance=None, noise=None), tables=TABLES)
+    assert {one.arm.name for one in advice.ranked} == {"k_center", "random"}
+
+
+def test_the_text_tells_figures_source_and_reason():
+    shown = text.render(advise(situation(), asked=Asked("el2n_sum", "top"), tables=TABLES))
+    for part in (
+        "mine: 1,000 rows, 10 classes", "20 % wrong labels (estimated)", "keeps 10 %, 100 rows, 10 of a class; drops 90 %",
+        "noisy.parquet with prunus:tinycnn (noisy): 1,000 rows", "97.0 % on all rows, 80.0 % on random_balanced",
+        "+15.0 points", "▲ wins", "▼ loses", "advice: aum + ccs", "warning: ",
+    ):  # fmt: skip
+        assert part in shown
+
+
+def test_json_holds_every_method_and_no_infinity():
+    import json
+
+    steps = [replace(table, equal="steps") for table in TABLES]
+    found = advise(situation(), equal="steps", tables=steps).to_json()
+    again = json.loads(json.dumps(found, allow_nan=False))
+    assert {method["name"] for method in again["methods"]} >= {"k_center", "el2n_sum + top(keep=hardest)"}
+    assert again["control"] == "random_balanced" and again["methods"][0]["break_even"] is None
