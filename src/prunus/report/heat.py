@@ -13,7 +13,7 @@ from prunus.core.arms import Arm, arms, better_is, dense_of, is_quality, metrics
 from prunus.core.results import Results
 from prunus.measure.stats import Difference, holm, verdict
 from prunus.report.build import kept_share
-from prunus.report.cost import SELECTION, SIGNALS, TEACHER, TRAINING, break_even, full_training
+from prunus.report.cost import SAMPLES, SELECTION, SIGNALS, TEACHER, TRAINING, break_even, full_training
 from prunus.report.data import Heat, HeatCell, HeatRow, Panels, Point, Series
 from prunus.report.settings import bare, first_and_rest, setting_of, shown
 from prunus.report.verdicts import difference
@@ -44,6 +44,12 @@ class Picture:
         """Name of the control; "" where there is none."""
         return next((name for name in BASES if name in self.found), "")
 
+    def samples(self) -> float:
+        """Samples an arm is trained on, over those of training on everything; the mean over the arms that tell."""
+        pairs = [(arm, self.dense.get(column)) for cells in self.found.values() for column, arm in cells.items()]
+        told = [(arm.cost.get(SAMPLES), dense.cost.get(SAMPLES)) for arm, dense in pairs if dense is not None]
+        return _mean(here / there for here, there in told if here and there)
+
     def comparisons(self) -> int:
         """How many cells there are to compare."""
         base = self.found.get(self.base, {})
@@ -51,7 +57,10 @@ class Picture:
 
 
 def pictures(results: Results) -> tuple[Picture, ...]:
-    """The arms over rows, in a Picture for each training (equal steps, equal epochs), where there are enough of them."""
+    """The arms over rows, in a Picture for each training (equal steps, equal epochs), where there are enough of them.
+
+    Those that were trained on most samples come first: what rows are worth before what they save.
+    """
     found = arms(results)
     made: dict[str, Picture] = {}
     for arm in filter(_drawn, found):
@@ -61,7 +70,8 @@ def pictures(results: Results) -> tuple[Picture, ...]:
         picture.found.setdefault(bare(arm.what, setting), {})[first, arm.budget] = arm
         if (dense := dense_of(arm, found)) is not None:
             picture.dense[first, arm.budget] = dense
-    return tuple(picture for picture in made.values() if picture.base and picture.comparisons() >= LEAST)
+    drawn = [picture for picture in made.values() if picture.base and picture.comparisons() >= LEAST]
+    return tuple(sorted(drawn, key=lambda picture: -picture.samples()))
 
 
 def _drawn(arm: Arm) -> bool:

@@ -12,7 +12,7 @@ from prunus.core.arms import arms
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.results import Results
-from prunus.report import build, heat, markdown, page, settings, text, verdicts, view
+from prunus.report import build, figure, heat, markdown, page, settings, text, verdicts, view
 from prunus.report.data import KeptBars, PlanRow, ReportData
 from prunus.report.theory import theory_curves
 
@@ -21,6 +21,7 @@ FORMS = {
     "markdown": ("report.md", markdown.render),
     "text": ("report.txt", text.render),
     "heat": ("heat.md", markdown.heats),
+    "figure": ("curves.svg", figure.render),
 }
 
 
