@@ -1,4 +1,4 @@
-"""Arms measured with the same seeds: one JSON line each with its mean, its difference from a control and the verdict."""
+"""Arms measured with the same seeds: one JSON line each with their numbers, the difference from a control and the verdict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(head: Mapping[str, object], metric: str, arms: Values, control: str, *
     adjusted = dict(zip(others, holm([gaps[name].p for name in others])))
     for name, values in arms.items():
         row: dict[str, object] = {"arm": name, "metric": metric, "seeds": len(values)}
-        row |= {"mean": round(float(np.mean(values)), 4), "std": round(float(np.std(values)), 4)}
+        row |= {"mean": round(float(np.mean(values)), 4), "values": [round(float(value), 3) for value in values]}
         if name in gaps:
             gap = gaps[name]
             low, high = gap.interval or (float("nan"), float("nan"))

@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300, help="rows kept")
     parser.add_argument("--identities", type=int, default=30, help="identities kept")
     parser.add_argument("--clusters", type=int, default=30)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     torch.set_num_threads(1)
@@ -144,7 +144,7 @@ def main() -> None:
         **head, "signals_cpu_seconds": round(spent, 1), "search_cpu_seconds": round(time.process_time() - begin, 2),
         "best_prefix": found.best(options.count), "rows_found": int(chosen.sum()),
         "distance_found": round(found.prefix.min(), 3), "distance_of_pool": round(found.prefix[-1], 3),
-        "distractors_found": round(100 * float((kind[chosen] > 0).mean()), 1),
+        "kinds_found": dict(zip(("plain", "inverted", "digits"), np.bincount(kind[chosen], minlength=3).tolist())),
         "of_target_classes_found": round(100 * float(np.isin(labels[chosen], TARGET).mean()), 1),
         "probe_of_the_whole_pool": round(probe(score.signals.embedding.numpy(), labels, test, 0), 2),
     }), flush=True)  # fmt: skip
@@ -157,7 +157,8 @@ def main() -> None:
             for metric, value in row.items():
                 measured.setdefault(metric, {}).setdefault(name, []).append(value)
     for metric, values in measured.items():
-        paired.table(head, metric, values, "random identities", better="higher" if metric == "accuracy" else "lower")
+        for control in ("random identities", "random rows"):
+            paired.table(head, metric, values, control, better="higher" if metric == "accuracy" else "lower")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,8 @@ def main() -> None:
             net = pretrained(source, at, options.epochs, seed) if at.size else seeded(resnet8, seed, classes=20)
             seconds.setdefault(name, []).append(time.process_time() - begin)
             found.setdefault(name, []).append(accuracy(tuned(net, target, options.tune, seed), test))
-    paired.table(head, "accuracy", found, "random classes")
+    for control in ("random classes", "all classes"):
+        paired.table(head, "accuracy", found, control)
     for name, values in seconds.items():
         print(json.dumps({**head, "arm": name, "pretraining_cpu_seconds": round(float(np.mean(values)), 1)}))
 

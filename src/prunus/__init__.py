@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prunus.flow.save import save as save
     from prunus.flow.signals import Fit as Fit
     from prunus.maths.perceptron_theory import expected_errors as expected_errors
+    from prunus.prunables.combined import combine as combine
     from prunus.prunables.dataset import Dataset as Dataset
     from prunus.prunables.model import ModelPrunable as ModelPrunable
     from prunus.prunables.stream import TokenStream as TokenStream
@@ -56,6 +57,7 @@ _PLACES = {
     "save": "flow.save",
     "Fit": "flow.signals",
     "expected_errors": "maths.perceptron_theory",
+    "combine": "prunables.combined",
     "Dataset": "prunables.dataset",
     "ModelPrunable": "prunables.model",
     "TokenStream": "prunables.stream",

@@ -239,10 +239,11 @@ def request(total: float = 32, order: str = "abcde", *, scores: Any = None, **se
 
 def reader() -> tuple[Matrix, Tensor]:
     """A matrix that reads 64 units, with all statistics of 256 rows of its inputs, and these inputs `[256, 64]`."""
-    mixed = draw(256, UNITS) @ draw(UNITS, UNITS, seed=3) / 8 + draw(UNITS, seed=4)
-    inputs = mixed.double()
+    filters, shifts = draw(UNITS, UNITS, seed=3).T / 8, draw(UNITS, seed=4)
+    inputs = (draw(256, UNITS) @ filters.T + shifts).double()
     hessian = inputs.T @ inputs
-    return Matrix("m", "m.weight", draw(8, UNITS, seed=5), 1, inputs.mean(0)[:, None], hessian), inputs
+    makers = {"filters": filters.contiguous(), "shifts": shifts, "places": torch.zeros(UNITS, dtype=torch.long)}
+    return Matrix("m", "m.weight", draw(8, UNITS, seed=5), 1, inputs.mean(0)[:, None], hessian, **makers), inputs
 
 
 def layer(needs: Any = ()) -> SimpleNamespace:

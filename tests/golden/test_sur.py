@@ -17,7 +17,7 @@ RULES |= {"moderate": "moderate", "hard": "hard"}
 
 
 def picks(case) -> list[tuple[str, int, np.ndarray]]:
-    """(mode, rows asked for, rows in the released order) of every selection in the case."""
+    """(mode, rows asked for, rows in the released order) of every selection in the case; asked for at most all."""
     found = []
     for name in case:
         match = re.fullmatch(rf"(?:selected_)?({'|'.join(RULES)})(?:_(\d+))?", name)
@@ -26,7 +26,7 @@ def picks(case) -> list[tuple[str, int, np.ndarray]]:
         elif match:
             found.append((match[1], int(case["num_samples"][int(match[2])]), case[name]))
     assert found
-    return found
+    return [(mode, min(count, len(case["features"])), released) for mode, count, released in found]
 
 
 def scored(case, mode: str) -> GroupScore:

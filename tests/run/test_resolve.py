@@ -236,3 +236,15 @@ def test_loss_weights_are_told_where_the_selector_gives_some() -> None:
     assert told == {"craig": {True, False}, "ccs": {None}}
     arms = {tag.arm for tags in g.measures.values() for tag in tags}
     assert {"el2n + craig", "el2n + craig, unweighted"} <= arms
+
+
+def test_combined_images_are_those_that_stay_in_the_order_of_their_score() -> None:
+    train = {"plain": {"epochs": 1}, "packed": {"epochs": 1, "combine": {"factor": 2}}}
+    g = graph([rows(select="ccs") | {"train": ["plain", "packed"]}], train=train, signals={"train": "packed"})
+    packed = [node for node in of(g, "train") if "combine" in node.params]
+    assert len(packed) == 2 and all(node.inputs.keys() >= {"plan", "score"} for node in packed)
+    whole = [node for node in of(g, "train") if "plan" not in node.inputs]
+    assert len(whole) == 2  # one for each seed: training on every row knows nothing of it
+    assert "combine" not in of(g, "signals")[0].params["train"]
+    with pytest.raises(BadInput, match="chosen while training"):
+        graph([rows(method="rs2") | {"train": "packed"}], train=train)

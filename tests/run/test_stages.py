@@ -15,6 +15,7 @@ from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.score import Score
 from prunus.flow.save import got
+from prunus.prunables.combined import combine
 from prunus.recipe.schema import DataTable, MeasureTable, ModelTable, PruneTable, RecoverTable, SignalsTable, TrainTable
 from prunus.run.folder import samples_of
 from prunus.run.models_on_disk import constructed, plans_of, read_model
@@ -25,6 +26,7 @@ from prunus.run.stages import STAGES
 from prunus.signals.rowset import Signals
 from prunus.sources.models import open_model
 from prunus.train.loop import fit
+from prunus.train.tiles import TileCrop
 
 Params = dict[str, Any]
 DIGITS: Params = {"source": "sklearn:digits", "fit": {"limit": 96}, "val": {"share": 0.2, "limit": 16}}
@@ -320,6 +322,17 @@ def test_a_teacher_teaches_the_rows_that_stay(made: Made, tmp_path: Path) -> Non
     fit(alike, rows, teacher=teacher, distill=0.75, temperature=2.0, **settings)
     torch.testing.assert_close(dict(read_model(folder).state_dict()), dict(alike.state_dict()))
     assert not torch.equal(alike.state_dict()["linear.weight"], teacher.state_dict()["linear.weight"])
+
+
+def test_images_that_stay_are_combined_in_the_order_of_their_score(made: Made) -> None:
+    params = {**table(TrainTable, **TRAIN, combine={"scale": [0.7, 1.0]}), "seed": 1}
+    inputs = {"data": data(made), "model": model(made), "plan": rows_plan(made)}
+    folder = made("train", "combined", params, **inputs, score=score(made))
+    rows = combine(Plan.load(rows_plan(made)).apply(read_rows(data(made), "fit")), score=Score.load(score(made)))
+    assert len(rows) < 48 / 2
+    alike, crop = read_model(model(made)), TileCrop(2, scale=(0.7, 1.0))
+    fit(alike, rows, batch=32, lr=0.05, steps=3, seed=1, channels_last=True, augment=crop)
+    torch.testing.assert_close(dict(read_model(folder).state_dict()), dict(alike.state_dict()))
 
 
 def test_unknown_augmentations_are_named(made: Made, tmp_path: Path) -> None:

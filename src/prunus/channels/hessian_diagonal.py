@@ -25,7 +25,7 @@ from prunus.core.registry import criterion
     sense="keep",
     normalise="mean",
     compensate="joint_ls",
-    card="torch-pruning",
+    card="llm-pruner",
 )
 def hessian_diagonal(group: Any) -> Tensor:
     """Sum of w^2 times the mean squared gradient over all parameters of each channel.

@@ -24,7 +24,7 @@ from prunus.core.registry import criterion
     sense="keep",
     normalise="mean",
     compensate="joint_ls",
-    card="torch-pruning",
+    card="llm-pruner",
 )
 def taylor_second(group: Any, *, joint: bool = False) -> Tensor:
     """Estimated change of the loss to second order, for each channel.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
 from prunus.flow.signals import module_signals
+from prunus.graph.makers import makers_of
 from prunus.graph.members import bind, readers_of
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals
@@ -213,7 +215,10 @@ def compensated(
         return ()
     edits: list[Edit] = []
     keep = {name: one.index() for name, one in kept.items()}
+    with_makers = any("filters" in compensator.needs for compensator in compensators)
     for reader, dropped in readers_of(prunable.graph, prunable.model, keep, signals):
+        if with_makers:
+            reader = replace(reader, **vars(makers_of(prunable.graph, prunable.model, reader.parameter)))
         for compensator in compensators:
             edits += compensator.load()(reader, dropped)
     return tuple(edits)

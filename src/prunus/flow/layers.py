@@ -30,14 +30,18 @@ def score_layers(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Score:
-    """A Score for every block of every chain; a block that can't be taken out scores what its signals say too."""
+    """A Score for every block of every chain. A block that can't be taken out scores what its signals say too, or 0 where
+    none were measured of it (its output does not look like its input): it stays whatever its score."""
     found, options = registry.find(method, unit="layers", kind="criterion"), dict(options or {})
     function = found.load()
     values: dict[str, np.ndarray] = {}
     for chain in prunable.chains:
         scores: list[float] = []
-        for child in chain.children:
+        for child, removable in zip(chain.children, chain.removable):
             stats = signals[child].fields if signals is not None and child in signals else {}
+            if found.needs and not stats and not removable:
+                scores.append(0.0)
+                continue
             if found.needs and not stats:
                 raise BadInput(f"nothing was measured of block {child}: collect {', '.join(found.needs)}")
             given = with_rng(function, options, Rng(seed, f"{found.id}/{child}"))
@@ -116,10 +120,11 @@ def _last_of_each(
 
 
 def bypasses(prunable: ModelPrunable, groups: Mapping[str, Kept]) -> tuple[Bypass, ...]:
-    """The blocks that go, by name."""
+    """The blocks, or the branches of blocks, that go, by name."""
+    known = (*prunable.chains, *prunable.branches) if any(":" in name for name in groups) else prunable.chains
     return tuple(
         Bypass(chain.children[i])
-        for chain in prunable.chains
+        for chain in known
         if chain.path in groups
         for i in groups[chain.path].dropped().tolist()
     )

@@ -108,7 +108,9 @@ def _tried(prunable: ModelPrunable, plan: Plan) -> nn.Module:
     if not all(isinstance(edit, Bypass) for edit in plan.edits):
         return prunable.apply(replace(plan, fingerprint=""))
     prunable.graph_for(plan)
-    twin = copy.copy(prunable)  # with the recorded graph
+    if any(":" in name for name in plan.groups):
+        prunable.branch_outputs  # noqa: B018 - found once, on the whole model
+    twin = copy.copy(prunable)  # with what was recorded
     twin.model = sharing(prunable.model)
     return twin.apply(replace(plan, fingerprint=""), inplace=True)
 

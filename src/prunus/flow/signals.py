@@ -32,7 +32,7 @@ from prunus.train.loop import fit
 from prunus.train.step import StepFn
 
 FROM = ("signals", "model", "fit", "step", "batch")
-GIVEN = frozenset({"weight", "bias", "labels", "ids"})  # held by the model or the data: nothing to measure
+GIVEN = frozenset({"weight", "bias", "labels", "ids", "filters"})  # held by the model or the data: nothing to measure
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,9 @@ class WholeReader:
     input_var: Tensor | None = None
     input_norm: Tensor | None = None
     hessian: Tensor | None = None
+    filters: Tensor | None = None
+    shifts: Tensor | None = None
+    places: Tensor | None = None
 
     @property
     def weight(self) -> Tensor:

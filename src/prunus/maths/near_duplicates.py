@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.core.errors import BadInput
+from prunus.maths.certified import ROUNDING
 from prunus.maths.spherical import Floats, Positions, unit
 
 Rule = Literal["official", "greedy", "components"]
@@ -22,6 +23,8 @@ RAM = 1 << 28
 """Bytes for one block of cosines."""
 ROWS = 1024
 DIGITS = 9
+FEW = 8
+"""Rows that may have the largest cosine, above which all are computed again."""
 HALF_STEP = 0.5 * 10.0**-DIGITS
 BISECTIONS = 30
 
@@ -119,15 +122,33 @@ def block_rows(rows: int) -> int:
 
 
 def _pairs(rows: Floats) -> tuple[Floats, Positions]:
-    """Largest cosine of each row with one before it, and where; 0 and -1 where none is above 0."""
+    """Largest cosine of each row with one before it, and where; 0 and -1 where none is above 0.
+
+    Products in float32 say which few rows can have the largest cosine; it is computed again in float64.
+    """
     n, step = rows.shape[0], block_rows(rows.shape[0])
     best, place = np.zeros(n), np.full(n, -1, dtype=np.int64)
+    single, doubt = rows.astype(np.float32), 2.02 * (rows.shape[1] + 10) * ROUNDING
     for start in range(0, n, step):
         stop = min(start + step, n)
-        cosines = np.round(rows[start:stop] @ rows[:stop].T, DIGITS)
-        cosines[np.arange(stop) >= np.arange(start, stop)[:, None]] = -np.inf
-        best[start:stop], place[start:stop] = _largest(cosines)
-    return best, place
+        about = single[start:stop] @ single[:stop].T
+        about[np.arange(stop) >= np.arange(start, stop)[:, None]] = -np.inf
+        near = about >= about.max(1, initial=-np.inf, keepdims=True) - doubt
+        near &= about > -doubt
+        many = np.flatnonzero(near.sum(1) > FEW)
+        near[many] = False
+        one, other = np.nonzero(near)
+        cosines = np.round(np.einsum("pd,pd->p", rows[start + one], rows[other]), DIGITS)
+        order = np.lexsort((-other, cosines, one))  # the last of each row is the largest, of equals the first
+        last = order[np.flatnonzero(np.diff(one[order], append=-1))]
+        best[start + one[last]], place[start + one[last]] = cosines[last], other[last]
+        for low in range(0, many.size, step):
+            some = start + many[low : low + step]
+            exact = np.round(rows[some] @ rows[:stop].T, DIGITS)
+            exact[np.arange(stop) >= some[:, None]] = -np.inf
+            best[some], place[some] = _largest(exact)
+    found = best > 0
+    return np.where(found, best, 0.0), np.where(found, place, -1)
 
 
 def _largest(cosines: Floats) -> tuple[Floats, Positions]:

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.core.errors import BadInput, NonFinite, require
+from prunus.maths.certified import ROUNDING
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
-BLOCK = 4096
+BLOCK = 1024
 DIGITS = 12
-LEG = 5
-"""Iterations of faiss between two looks at whether anything still moves."""
 FIXED_POINT = 1000
 """Lloyd steps after which a fixed point is given up: float ties could alternate for ever."""
 
@@ -103,12 +102,39 @@ def distance(x: NDArray[np.floating], centroids: Floats, assigned: Positions) ->
     return np.clip(np.round(found, DIGITS), 0, 2)
 
 
-def nearest(x: NDArray[np.floating], centroids: Floats) -> Positions:
-    """The centroid of largest cosine, int64 `[n]`; ties to the lower number."""
-    found = np.empty(x.shape[0], dtype=np.int64)
-    for rows in _blocks(x.shape[0]):
-        found[rows] = np.argmax(unit(x[rows]) @ centroids.T, axis=1)
-    return found
+def nearest(x: NDArray[np.floating], centroids: Floats, single: NDArray[np.float32] | None = None) -> Positions:
+    """The centroid of largest cosine, int64 `[n]`; ties to the lower number.
+
+    Args:
+        x: `[n, d]`.
+        centroids: `[k, d]` of length 1.
+        single: the directions of the rows in float32, where they are at hand.
+    """
+    return _assign(x, centroids, single)[0]
+
+
+def _assign(
+    x: NDArray[np.floating], centroids: Floats, single: NDArray[np.float32] | None
+) -> tuple[Positions, NDArray[np.float32]]:
+    """The nearest centroid of each row, and by how much its cosine exceeds that of the next, at least.
+
+    Products are in float32; where two centroids come so close that its error could decide, float64 does.
+    """
+    n, d = x.shape
+    found, margin = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
+    narrow, doubt = np.ascontiguousarray(centroids.astype(np.float32).T), 2.02 * (d + 10) * ROUNDING
+    for rows in _blocks(n):
+        about = (unit(x[rows]).astype(np.float32) if single is None else single[rows]) @ narrow
+        at = np.arange(about.shape[0])
+        best = about.argmax(1)
+        top = about[at, best]
+        about[at, best] = -np.inf
+        margin[rows] = top - about.max(1) - doubt
+        close = np.flatnonzero(margin[rows] <= 0)
+        if close.size:
+            best[close] = np.argmax(unit(x[rows][close]) @ centroids.T, axis=1)
+        found[rows] = best
+    return found, margin
 
 
 def mean_directions(x: NDArray[np.floating], assigned: Positions, old: Floats) -> Floats:
@@ -123,20 +149,33 @@ def mean_directions(x: NDArray[np.floating], assigned: Positions, old: Floats) -
     return np.where(known[:, None], sums / np.where(lengths > 0, lengths, 1.0), old)
 
 
-def settle(x: NDArray[np.floating], centroids: NDArray[np.floating], *, steps: int = FIXED_POINT) -> Clusters:
+def settle(
+    x: NDArray[np.floating],
+    centroids: NDArray[np.floating],
+    *,
+    steps: int = FIXED_POINT,
+    single: NDArray[np.float32] | None = None,
+) -> Clusters:
     """Lloyd steps from given centroids, at most `steps`, or until no row changes its cluster.
 
     Args:
         x: `[n, d]`.
         centroids: `[k, d]`, where to start.
         steps: most updates of the centroids.
+        single: the directions of the rows in float32, where they are at hand.
     """
     centres = unit(centroids)
-    assigned = nearest(x, centres)
+    assigned, margin = _assign(x, centres, single)
     for _ in range(steps):
-        centres = mean_directions(x, assigned, centres)
-        before, assigned = assigned, nearest(x, centres)
-        if np.array_equal(before, assigned):
+        old, centres = centres, mean_directions(x, assigned, centres)
+        way = np.sqrt(((centres - old) ** 2).sum(1))
+        margin -= way[assigned] + way.max()  # no other centroid can have caught up further than that
+        doubtful = np.flatnonzero(margin <= 0)
+        before = assigned[doubtful]
+        assigned[doubtful], margin[doubtful] = _assign(
+            x[doubtful], centres, None if single is None else single[doubtful]
+        )
+        if np.array_equal(before, assigned[doubtful]):
             break
     return Clusters(centres, assigned, distance(x, centres, assigned))
 
@@ -147,7 +186,7 @@ def kmeans(x: NDArray[np.floating], clusters: int, *, iterations: int = 20, seed
     Args:
         x: `[n, d]`, no zero rows.
         clusters: how many; at most n are made.
-        iterations: of faiss, before the last step in float64; fewer where centroids stop moving.
+        iterations: most of faiss, before the last step in float64.
         seed: of faiss.
 
     Raises:
@@ -162,15 +201,9 @@ def kmeans(x: NDArray[np.floating], clusters: int, *, iterations: int = 20, seed
     number = min(clusters, x.shape[0])
     # All rows train (faiss would take 256 of each cluster), and few rows are no cause for a message.
     limits = {"min_points_per_centroid": 1, "max_points_per_centroid": x.shape[0]}
-    trained = faiss.Kmeans(x.shape[1], number, seed=seed, spherical=True, **limits)
-    centres: Any = None
-    for done in range(0, iterations, LEG):
-        before, trained.cp.niter = centres, min(LEG, iterations - done)
-        trained.train(rows, init_centroids=before)
-        centres = trained.centroids.copy()
-        if before is not None and np.array_equal(before, centres):
-            break
-    return settle(x, centres, steps=1)
+    trained = faiss.Kmeans(x.shape[1], number, niter=iterations, seed=seed, spherical=True, **limits)
+    trained.train(rows)
+    return settle(x, trained.centroids, steps=1, single=rows)
 
 
 def _blocks(n: int) -> Iterator[slice]:

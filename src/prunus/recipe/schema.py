@@ -138,8 +138,20 @@ class ModelTable(Table):
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
 
 
+class CombineTable(Table):
+    """`combine` of a train table: kept images are packed `factor ** 2` to one, as the recovery combine does."""
+
+    factor: Annotated[int, Field(ge=2)] = 2
+    within: Literal["tile", "image", "none"] = "tile"
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+
+
 class TrainTable(Table):
-    """`[train]`: the training that judges rows, or makes the model; `equal` says what subsets get equally."""
+    """`[train]`: the training that judges rows, or makes the model; `equal` says what subsets get equally.
+
+    `combine` packs the images that a plan keeps; training on every row knows nothing of it.
+    """
 
     epochs: Positive | None = None
     steps: Positive | None = None
@@ -153,6 +165,7 @@ class TrainTable(Table):
     schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
     augment: Names = ()
+    combine: CombineTable | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -20,7 +20,7 @@ from prunus.core.registry import criterion
 from prunus.rows.targets import real
 
 
-@criterion(unit="rows", needs=("boundary_distance",), sense="easy", card="coreset-baselines")
+@criterion(unit="rows", needs=("boundary_distance",), sense="easy")
 def deepfool(s: Any, *, parity: Literal["paper", "official"] = "paper") -> Tensor:
     """Distance to the nearest boundary, `[n]`, 0 or more, in units of the input.
 

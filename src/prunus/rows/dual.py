@@ -21,7 +21,7 @@ from prunus.core.registry import criterion
 from prunus.rows.targets import real, with_windows
 
 
-@criterion(unit="rows", needs=("window_dual", "early_windows"), sense="keep", card="coreset-baselines")
+@criterion(unit="rows", needs=("window_dual", "early_windows"), sense="keep")
 def dual(s: Any) -> Tensor:
     """The recorded mean over windows, `[n]`, 0 or more.
 

@@ -20,7 +20,7 @@ from prunus.core.registry import criterion
 from prunus.rows.targets import real, with_windows
 
 
-@criterion(unit="rows", needs=("window_std", "windows"), sense="keep", card="coreset-baselines")
+@criterion(unit="rows", needs=("window_std", "windows"), sense="keep")
 def dyn_unc(s: Any) -> Tensor:
     """The recorded mean over windows, `[n]`, 0 or more.
 

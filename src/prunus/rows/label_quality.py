@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     instead=("held_out_probs",),
     sense="easy",
     whole=True,
-    card="coreset-baselines",
 )
 def label_quality(
     s: Any,

@@ -31,7 +31,6 @@ ALIKE = 1e-12  # relative spread that rounding alone can make
     needs=("gradient_variance", "gradient_std", "labels"),
     sense="hard",
     whole=True,
-    card="coreset-baselines",
 )
 def vog(
     s: Any, *, normalise: Literal["none", "class"] = "none", parity: Literal["paper", "official"] = "paper"

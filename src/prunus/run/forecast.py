@@ -83,7 +83,7 @@ class _Timing:
         shorter = self.table[node.stage].shorter
         if shorter is None:
             return
-        sources = {"data": node.inputs["data"], "model": self._first(node, "model")}
+        sources = {"data": node.inputs["data"], "model": self._first(node, "model"), **self._teacher(node)}
         job = shorter(dict(node.params), self._rows(node))
         alike = [_unseeded(self.work.graph.nodes[each]) for each in sources.values()]
         kind = files.digest([_unseeded(node), alike, round(job.times, 6)])
@@ -123,6 +123,14 @@ class _Timing:
         source = node.inputs[name]
         before = self.work.graph.nodes[source]
         return self._first(before, name) if name in before.inputs else source
+
+    def _teacher(self, node: Node) -> dict[str, str]:
+        """A teacher that was not trained yet runs forward as fast as one that was."""
+        source = node.inputs.get("teacher")
+        if source is None:
+            return {}
+        taught = self.work.graph.nodes[source]
+        return {"teacher": self._first(taught, "model") if "model" in taught.inputs else source}
 
     def _rows(self, node: Node) -> dict[str, int]:
         """Rows of each role, and `kept`: those that a plan over rows leaves of `fit`."""

@@ -20,11 +20,14 @@ from prunus.core import files, registry
 from prunus.core.budget import Budget
 from prunus.core.errors import UnknownName
 from prunus.core.plan import Plan
+from prunus.core.score import Score
 from prunus.flow import save as saved
 from prunus.flow.calls import asks_for
 from prunus.flow.proof import prove
 from prunus.flow.recover import recover
+from prunus.prunables.combined import combine
 from prunus.prunables.dataset import Dataset
+from prunus.recovery.combine import cropped
 from prunus.recovery.distill import lessons
 from prunus.rows.dynamic import Dynamic
 from prunus.run.folder import TRAINING
@@ -119,7 +122,12 @@ def train(inputs: Inputs, params: Params, out: Path) -> None:
     if "teacher" in inputs:  # rows chosen while training may all be seen, so the share kept is that of the plan
         teacher, share = read_model(inputs["teacher"]), len(rows) / len(whole)
         taught = lessons(model, teacher, kept=share, **params["teacher"])
-    history = fit(model, rows, seed=params["seed"], dynamic=chosen, **length, **taught, **fit_settings(params))
+    settings = fit_settings(params)
+    if (table := params.get("combine")) is not None:
+        rows = combine(rows, factor=table["factor"], score=Score.load(inputs["score"]) if "score" in inputs else None)
+        crop: Params = {"within": table["within"], "scale": tuple(table["scale"]), "ratio": tuple(table["ratio"])}
+        settings["augment"] = cropped(table["factor"], **crop, then=settings["augment"])
+    history = fit(model, rows, seed=params["seed"], dynamic=chosen, **length, **taught, **settings)
     _write_next(model, [], out, source=inputs["model"])
     facts = {"samples": history.samples, "steps": history.steps, "cpu_seconds": history.cpu_seconds}
     files.write_json(out / TRAINING, facts | ({"alpha": taught["distill"]} if taught else {}))

@@ -4,8 +4,9 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 
 - data []: the data table -> ids and roles
 - model []: the model table; seed when the weights are new -> a model
-- train [data, model, plan?, teacher?]: the train table, seed; dynamic (method, budget) when rows are chosen while
-  training; teacher (alpha, temperature) when the model `teacher`, made from every row, teaches -> a model
+- train [data, model, plan?, teacher?, score?]: the train table, seed; dynamic (method, budget) when rows are chosen
+  while training; teacher (alpha, temperature) when the model `teacher`, made from every row, teaches; the score, where
+  images are combined in its order -> a model
 - signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass); val? (what is needed of
   rows of role val) -> signals
 - score [data, model?, signals?]: unit, method, at; seed? -> a Score
@@ -88,7 +89,10 @@ class _Builder:
         return self.graph.add(Node(stage, kept, given, label))
 
     def table(self, section: str, name: str) -> dict[str, Any]:
-        return dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
+        found = dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
+        if section == "train" and found["combine"] is None:
+            del found["combine"]
+        return found
 
     def case(self, case: Case, seed: int) -> str:
         """Every node of one case and seed; returns the last plan."""
@@ -130,7 +134,11 @@ class _Builder:
             teacher = {name: told[name] for name in ("alpha", "temperature")}
         table = self.table("train", case.train)
         if not state.rows and dynamic is None:
-            table["equal"] = "steps"  # on every row the two are one training
+            table = _whole(table)
+        if "combine" in table:
+            inputs["score"] = state.shown.get("score", "")
+            if dynamic is not None:
+                raise BadInput(f"{case.label}: rows that are chosen while training can't be combined beforehand")
         more = {"seed": seed, "dynamic": dynamic, "teacher": teacher}
         state.model = self.node("train", f"training of {label}", inputs, **table, **more)
         state.dense = state.model
@@ -153,8 +161,7 @@ class _Builder:
             return model
         inputs = {"data": data, "model": model}
         label = f"training of teacher {case.teacher}, seed {begun}"
-        whole = {**self.table("train", train), "equal": "steps"}  # the same node as the dense arm's
-        return self.node("train", label, inputs, **whole, seed=begun)
+        return self.node("train", label, inputs, **_whole(self.table("train", train)), seed=begun)
 
     def like(self, case: Case, number: int, seed: int) -> str:
         """The plan whose counts this step of a random control copies."""
@@ -226,7 +233,7 @@ class _Builder:
         table |= {"val": sorted(self.needs[f"val/{place}"])} if self.needs[f"val/{place}"] else {}
         inputs = {"data": data, "model": state.model, "plan": state.rows}
         if table["train"]:
-            table["train"] = self.table("train", table["train"])
+            table["train"] = {k: v for k, v in self.table("train", table["train"]).items() if k != "combine"}
             fresh = self.table("model", case.model)
             inputs = {"data": data, "model": self.node("model", f"model {case.model}", {}, **fresh)}
         else:
@@ -258,6 +265,11 @@ class _Builder:
         result = self.node("measure", f"measuring {label}", {**inputs, "model": state.model}, **measured)
         self.graph.links[f"{where}/measure"] = result
         self.graph.measures.setdefault(result, []).append(tag)
+
+
+def _whole(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The training on every row: tables that differ only in what they do to subsets are one there."""
+    return {**{name: value for name, value in table.items() if name != "combine"}, "equal": "steps"}
 
 
 def _plans(state: _State) -> dict[str, str]:

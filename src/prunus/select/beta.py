@@ -33,7 +33,7 @@ ANCHORS = 10
 EDGE = 1e-6
 
 
-@selector(card="coreset-baselines", needs=("p_true_early",), within="all")
+@selector(needs=("p_true_early",), within="all")
 def beta(score: GroupScore, count: int, *, power: float = 4.0, rng: Rng) -> Positions:
     """Positions of rows drawn without replacement.
 

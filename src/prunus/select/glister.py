@@ -24,8 +24,7 @@ from scipy.special import softmax
 from prunus.core.errors import BadInput
 from prunus.core.registry import selector
 from prunus.core.score import GroupScore
-from prunus.maths.last_layer import Gradients
-from prunus.maths.matching_pursuit import TIE
+from prunus.maths.last_layer import TIE, Gradients
 from prunus.select.by_label import labels_of
 from prunus.select.gradients import row_gradients
 from prunus.select.vectors import choose, field_of

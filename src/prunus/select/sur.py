@@ -14,7 +14,8 @@ Departures: the distance is |f - c|, as in the paper; the released code ranks by
   centre is the mean; the code's moving average over the order of the data can be given as `centre`. rule="center",
   "moderate" and "hard" are the rules that the paper compares with, which also fill the count here.
   `parity="official"` returns the released picks in their order: often fewer than `count`, and under "hard" or among equal
-  rows some that repeat, which no plan takes.
+  rows some that repeat, which no plan takes. On digits and on one class of CIFAR-10 what stays is about as like its class
+  as random rows are without stability, and less so with it: stable rows are alike.
 """
 
 from __future__ import annotations

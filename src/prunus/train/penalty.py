@@ -60,7 +60,8 @@ class Penalty:
             if mask.shape != named[name].shape:
                 raise BadInput(f"{name} is {list(named[name].shape)}, its mask {list(mask.shape)}")
         self._chosen = {named[name]: mask.to(named[name].device) for name, mask in chosen.items()}
-        self._strength, self._rule = strength, rule
+        self._strength = strength
+        self._rule: Rule = rule
 
     def sgd(
         self, lr: float, *, momentum: float = 0.9, weight_decay: float = 5e-4
