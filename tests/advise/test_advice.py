@@ -14,19 +14,18 @@ from prunus.advise.lookup import distance, nearest
 from prunus.core.errors import BadInput, UnknownName
 
 
-def test_the_nearest_column_of_every_recipe_is_taken():
-    found = nearest(TABLES, situation(), "epochs")
+def test_the_nearest_column_of_every_recipe_is_taken_where_it_is_not_far_behind():
+    near = situation(10_000, 1000, 0.1)  # between the two
+    found = nearest(TABLES, near, "epochs")
     assert [(column.table.run, column.table.budgets[column.place]) for column in found] == [
-        ("noisy", 0.1),
         ("clean", 0.1),
+        ("noisy", 0.1),
     ]
-    assert found[0].distance == pytest.approx(0.0)
-    assert found[1].distance == pytest.approx(math.hypot(2.0, 2.0))  # a hundred times as many rows, 20 points of noise
-    many = nearest(TABLES, situation(100_000, 50_000, 0.0), "epochs")
-    assert [(column.table.run, column.table.budgets[column.place]) for column in many] == [
-        ("clean", 0.5),
-        ("noisy", 0.5),
-    ]
+    assert [column.distance for column in found] == [pytest.approx(2**0.5)] * 2
+    (alone,) = nearest(TABLES, situation(), "epochs")
+    assert (alone.table.run, alone.distance) == ("noisy", pytest.approx(0.0))
+    (many,) = nearest(TABLES, situation(100_000, 50_000, 0.0), "epochs")
+    assert (many.table.run, many.table.budgets[many.place]) == ("clean", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +49,17 @@ def test_methods_that_lost_come_last_and_the_others_by_what_to_expect():
 
 
 def test_near_measurements_weigh_more():
-    advice = advise(situation(), tables=TABLES)
-    (found,) = [one for one in advice.ranked if one.arm.name == "k_center"]
-    weight = 0.5 ** math.hypot(2.0, 2.0)
-    assert found.difference == pytest.approx((0.10 - 0.005 * weight) / (1 + weight))
+    near = situation(10**4, 900, 0.1)
+    first, second = nearest(TABLES, near, "epochs")
+    (found,) = [one for one in advise(near, tables=TABLES).ranked if one.arm.name == "k_center"]
+    assert first.distance < second.distance < first.distance + 1 and found.nearest.difference == 0.1
+    low, high = 0.5**second.distance, 0.5**first.distance
+    assert found.difference == pytest.approx((0.10 * high - 0.005 * low) / (low + high))
 
 
 def test_where_nothing_won_the_control_is_the_advice():
     advice = advise(situation(kept=500), tables=[NOISY])
-    assert advice.lead.startswith("keep random_balanced rows: nothing beat them")
+    assert advice.lead.startswith("keep random_balanced rows: nothing beat random_balanced")
     assert "k_center" in advice.lead
 
 
@@ -70,28 +71,49 @@ def test_the_direction_turns_round_with_the_budget_and_the_noise():
 
 
 def test_a_method_that_lost_is_warned_of_with_the_reason_measured():
-    (told,) = [
-        line for line in advise(situation(), asked=Asked("el2n_sum", "top"), tables=TABLES).warnings if "lost" in line
-    ]
-    assert "el2n_sum + top(keep=hardest) lost 66.0 points against random_balanced there" in told
+    advice = advise(situation(), asked=Asked("el2n_sum", "top"), tables=TABLES)
+    assert advice.answer == "el2n_sum + top(keep=hardest) −66.0 points (−67.0 to −65.0), a loss"
+    (told,) = [line for line in advice.warnings if "lost" in line]
+    assert told.startswith("el2n_sum + top(keep=hardest) lost 66.0 points against random_balanced there")
     assert "70 % of the labels it kept are wrong, of all rows 20 %" in told
     assert "its smallest class has 40 % of an equal part" in told
 
 
+def test_a_loss_in_the_farther_measurement_says_where():
+    told = advise(situation(10_000, 1100, 0.1), asked=Asked("el2n_sum", "top"), tables=TABLES).warnings
+    assert "el2n_sum + top(keep=hardest) lost 3.0 points" in told[0] or "on clean.parquet, 10 % kept" in told[0]
+
+
 def test_a_method_that_was_not_measured_is_judged_by_those_that_select_alike():
-    told = advise(situation(), asked=Asked("el2n", "top"), tables=TABLES).warnings[0]
-    assert told.startswith("el2n + top was not measured; others that select alike lost: el2n_sum + top(keep=hardest)")
-    easy = advise(situation(), asked=Asked("el2n", "top", (("keep", "easiest"),)), tables=TABLES).warnings[0]
-    assert easy == "el2n + top was not measured: --verify tries it"
-    ccs = advise(situation(), asked=Asked("el2n"), tables=TABLES).warnings[0]  # its default selector
-    assert "others that select alike are not known to lose: aum + ccs(hard_cut=0.3) +15.0 points" in ccs
+    advice = advise(situation(), asked=Asked("el2n", "top"), tables=TABLES)
+    assert advice.answer == "el2n + top was not measured: --verify tries it"
+    assert advice.warnings[0].startswith(
+        "others that select as el2n + top does lost: el2n_sum + top(keep=hardest) lost 66.0"
+    )
+    easy = advise(situation(), asked=Asked("el2n", "top", (("keep", "easiest"),)), tables=TABLES, trainings=9)
+    assert easy.answer == "el2n + top was not measured: --verify tries it" and not easy.warnings
+    ccs = advise(situation(), asked=Asked("el2n"), tables=TABLES, trainings=9)  # its default selector
+    assert ccs.answer.endswith("others that select alike: aum + ccs(hard_cut=0.3) +15.0 points (+14.0 to +16.0), a win")
+    assert not ccs.warnings
+    assert advise(situation(), asked=Asked("herding"), tables=TABLES).answer.startswith("herding was not measured")
 
 
-def test_a_method_that_did_not_lose_is_not_warned_of():
+def test_a_method_that_did_not_lose_is_told_and_not_warned_of():
     for asked in (Asked("aum"), Asked("aum", "ccs"), Asked("k_center")):
-        assert not [
-            line for line in advise(situation(), asked=asked, tables=TABLES, trainings=9).warnings if "measured" in line
-        ]
+        advice = advise(situation(), asked=asked, tables=TABLES, trainings=9)
+        assert advice.answer.endswith(("a win", "a tie")) and not advice.warnings
+
+
+def test_settings_left_at_their_defaults_are_those_written_out():
+    plain = replace(CLEAN.arms[0], name="el2n_sum + top", select_options={})
+    other = replace(CLEAN, run="other", arms=(plain,))
+    (found,) = [
+        one for one in advise(situation(100_000, 50_000, 0.0), tables=[CLEAN, other]).ranked if one.arm.select == "top"
+    ]
+    assert len(found.seen) == 2
+    assert advise(
+        situation(kept=500), asked=Asked("el2n_sum", "top", (("keep", "easiest"),)), tables=[other]
+    ).answer.startswith("el2n_sum + top was not measured")
 
 
 def test_names_that_do_not_exist_are_refused():
@@ -104,6 +126,7 @@ def test_names_that_do_not_exist_are_refused():
 def test_signals_that_cost_more_than_they_save():
     once = advise(situation(), tables=TABLES)
     assert "paid back after 1.2 trainings on what is kept, and 1 training is planned" in once.warnings[0]
+    assert "aum + ccs(hard_cut=0.3), k_center" in once.warnings[0] and "el2n_sum" not in once.warnings[0]
     assert once.lead.endswith("but see what its signals cost")
     often = advise(situation(), tables=TABLES, trainings=5)
     assert not [line for line in often.warnings if "signals cost" in line]
@@ -130,16 +153,22 @@ def test_what_makes_the_measurements_say_little():
 
 
 def test_rows_without_labels_get_methods_that_need_none():
-    advice = advise(situation(classes=0, imbalance=None, noise=None), tables=TABLES)
+    advice = advise(situation(classes=0, imbalance=None, noise=None), tables=[NOISY])
     assert {one.arm.name for one in advice.ranked} == {"k_center", "random"}
+    assert (
+        advice.lead.startswith("keep random rows: nothing beat random_balanced")
+        and "without labels" in advice.warnings[-1]
+    )
+    assert advice.columns[0].distance == pytest.approx(math.hypot(0.0, 2.0))
 
 
 def test_the_text_tells_figures_source_and_reason():
     shown = text.render(advise(situation(), asked=Asked("el2n_sum", "top"), tables=TABLES))
     for part in (
         "mine: 1,000 rows, 10 classes", "20 % wrong labels (estimated)", "keeps 10 %, 100 rows, 10 of a class; drops 90 %",
-        "noisy.parquet with prunus:tinycnn (noisy): 1,000 rows", "97.0 % on all rows, 80.0 % on random_balanced",
-        "+15.0 points", "▲ wins", "▼ loses", "advice: aum + ccs", "warning: ",
+        "noisy.parquet with prunus:tinycnn: 1,000 rows", "97.0 % on all rows, 80.0 % on random_balanced",
+        "+15.0 points", "▲ wins", "▼ loses", "advice: aum + ccs", "warning: ", "asked: el2n_sum + top",
+        'in a recipe: prune = { method = "aum", budget = "10% rows", select = { name = "ccs", hard_cut = 0.3 } }',
     ):  # fmt: skip
         assert part in shown
 

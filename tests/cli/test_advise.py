@@ -12,7 +12,7 @@ def test_an_answer_names_figures_source_and_warning(made: Path):
         "advise", made / "train.npz", "10% rows", "--method", "el2n_sum", "--select", "top", "--equal", "steps"
     ).out
     assert "240 rows, 10 classes" in told and "keeps 10 %, 24 rows, 2 of a class; drops 90 %" in told
-    assert "measured nearest to this: sklearn:digits with prunus:tinycnn" in told
+    assert "measured nearest to this:\n  " in told and "sklearn:digits with prunus:tinycnn: 1,051 rows" in told
     assert "warning: el2n_sum + top(keep=hardest) lost" in told
     assert "\nadvice: " in told
 

@@ -13,7 +13,8 @@ from report.reports import picture_results
 @pytest.mark.parametrize(
     ("name", "end"),
     [("el2n + top(keep=hardest)", "hard"), ("prototypes + balanced(balance=0.2, keep=easiest)", "easy"), ("semdedup(keep=easy)", "easy"),
-     ("keepers", ""), ("aum + ccs", ""), ("dbp(keep=random)", "")],
+     ("ssp hard", "hard"), ("aum + top", "hard"), ("aum + top(offset=3)", ""), ("keepers", ""), ("hard_cut", ""),
+     ("aum + ccs", ""), ("dbp(keep=random)", "")],
 )  # fmt: skip
 def test_the_end_that_is_kept_stands_in_the_name(name, end):
     assert theory.kept_end(name) == end

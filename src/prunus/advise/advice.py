@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prunus.advise import measured
-from prunus.advise.lookup import FAR, PLAIN, Column, Expected, expected, key, nearest
+from prunus.advise.lookup import FAR, PLAIN, Column, Expected, expected, key, nearest, select_options
 from prunus.advise.measured import Table
 from prunus.advise.probe import Situation
 from prunus.core import registry
@@ -40,7 +40,7 @@ class Advice:
         columns: the measurements nearest to it.
         ranked: every method with what to expect, best first, those that lost last.
         shortlist: those worth a try; empty where nothing is.
-        lead: the advice in a sentence.
+        lead: the advice in a sentence; answer: what is known of the method asked for, "" where none was.
         warnings: what speaks against it, or against the method asked for.
     """
 
@@ -51,6 +51,7 @@ class Advice:
     ranked: tuple[Expected, ...]
     shortlist: tuple[Expected, ...]
     lead: str
+    answer: str
     warnings: tuple[str, ...]
 
     @property
@@ -62,7 +63,7 @@ class Advice:
         """Everything, as plain values."""
         return {
             "situation": {**asdict(self.situation), "have": sorted(self.situation.have), "share": self.situation.share},
-            "equal": self.equal, "trainings": self.trainings, "control": self.control, "lead": self.lead,
+            "equal": self.equal, "trainings": self.trainings, "control": self.control, "lead": self.lead, "answer": self.answer,
             "warnings": list(self.warnings), "shortlist": [one.arm.name for one in self.shortlist],
             "measured": [_column(column) for column in self.columns],
             "methods": [_plain(one) for one in self.ranked],
@@ -98,10 +99,11 @@ def advise(
     ranked = expected(columns, situation, equal)
     able = [one for one in ranked if not one.loses and one.difference > 0 and one.arm.name not in PLAIN]
     shortlist = tuple(sorted(able, key=lambda one: not one.wins)[:SHORT])
-    about_asked = _of_asked(asked, ranked, columns) if asked else []
-    warnings = (*about_asked, *_of_cost(shortlist, asked, ranked, trainings, equal), *_of_place(situation, columns))
-    lead = _lead(shortlist, columns, trainings)
-    return Advice(situation, equal, trainings, columns, ranked, shortlist, lead, warnings)
+    same = [one for one in ranked if asked is not None and _is(one, asked)]
+    answer, about_asked = _of_asked(asked, same, ranked, columns) if asked else ("", [])
+    warnings = (*about_asked, *_of_cost([*shortlist, *same], trainings, equal), *_of_place(situation, columns))
+    lead = _lead(shortlist, columns, trainings, situation.classes > 0)
+    return Advice(situation, equal, trainings, columns, ranked, shortlist, lead, answer, warnings)
 
 
 def points(table: Table, value: float) -> str:
@@ -110,38 +112,54 @@ def points(table: Table, value: float) -> str:
     return (f"{100 * value:+.1f} points" if share else f"{value:+.3g} {table.metric}").replace("-", "−")
 
 
-def _lead(shortlist: Sequence[Expected], columns: Sequence[Column], trainings: float) -> str:
+def _lead(shortlist: Sequence[Expected], columns: Sequence[Column], trainings: float, labelled: bool) -> str:
     table = columns[0].table
     winners = [one for one in shortlist if one.wins]
     if not winners:
         candidates = ", ".join(one.arm.name for one in shortlist)
         hope = f"; worth a try with --verify: {candidates}" if candidates else ""
-        return f"keep {table.control} rows: nothing beat them where it was measured nearest to this{hope}"
+        plain = table.control if labelled else "random"
+        return f"keep {plain} rows: nothing beat {table.control} where it was measured nearest to this{hope}"
     best = winners[0]
     lead = f"{best.arm.name}: beat {table.control} by {points(table, best.nearest.difference)} where it was measured nearest to this"
-    return f"{lead}, but see what its signals cost" if best.break_even > trainings else lead
+    if best.break_even <= trainings:
+        return lead
+    cheap = next((one for one in winners if one.break_even <= trainings), None)
+    if cheap is None:
+        return f"{lead}, but see what its signals cost"
+    return f"{lead}; {cheap.arm.name}, for less work before, by {points(table, cheap.nearest.difference)}"
 
 
-def _of_asked(asked: Asked, ranked: Sequence[Expected], columns: Sequence[Column]) -> list[str]:
-    """Whether the method asked for, or others that keep the same end of their scores, lost."""
-    method, select = chosen(asked)
-    sense = str(method.facts.get("sense", "keep"))
-    same = [one for one in ranked if one.arm.method in (method.name, method.id) and _fits(one, select, asked)]
+def _of_asked(
+    asked: Asked, same: Sequence[Expected], ranked: Sequence[Expected], columns: Sequence[Column]
+) -> tuple[str, list[str]]:
+    """What is known of the method asked for, and a warning where it, or others that keep the same end of their scores, lost."""
     if same:
-        return [_fate(one, columns[0]) for one in same if one.loses]
-    alike = [
-        one
-        for one in ranked
-        if sense in ("hard", "easy") and select != "" and _fits(one, select, asked) and _judges(one)
-    ]
-    told = f"{method.name}{f' + {select}' if select else ''} was not measured"
-    lost = [one for one in alike if one.loses]
-    if lost:
-        return [f"{told}; others that select alike lost: {'. '.join(_fate(one, columns[0]) for one in lost)}"]
-    near = ", ".join(f"{one.arm.name} {points(one.seen[0][0].table, one.difference)}" for one in alike)
-    return [
-        f"{told}: --verify tries it" + (f"; others that select alike are not known to lose: {near}" if near else "")
-    ]
+        told = "; ".join(f"{one.arm.name} {_told(one)}" for one in same)
+        return told, [_fate(one, columns[0]) for one in same if one.loses]
+    method, select = chosen(asked)
+    judges = method.facts.get("sense", "keep") != "keep"
+    alike = [one for one in ranked if judges and _fits(one, select, asked) and _judges(one)]
+    named = method.name if not select else select if method.name == "random" else f"{method.name} + {select}"
+    told = f"{named} was not measured: --verify tries it"
+    if lost := [one for one in alike if one.loses]:
+        return told, [f"others that select as {named} does lost: {'. '.join(_fate(one, columns[0]) for one in lost)}"]
+    near = ", ".join(f"{one.arm.name} {_told(one)}" for one in alike)
+    return told + (f"; others that select alike: {near}" if near else ""), []
+
+
+def _told(one: Expected) -> str:
+    """`−7.3 points (−15.0 to +0.4), a tie`."""
+    cell, table = one.nearest, one.seen[0][0].table
+    ends = " to ".join(points(table, end).removesuffix(" points") for end in cell.interval or ())
+    word = {"better": "a win", "worse": "a loss", "tie": "a tie"}[cell.word]
+    return f"{points(table, cell.difference)}{f' ({ends})' if ends else ''}, {word}"
+
+
+def _is(one: Expected, asked: Asked) -> bool:
+    """Whether an arm is the method asked for."""
+    method, select = chosen(asked)
+    return one.arm.method in (method.name, method.id) and _fits(one, select, asked)
 
 
 def chosen(asked: Asked) -> tuple[Method, str]:
@@ -168,10 +186,10 @@ def _judges(one: Expected) -> bool:
 
 
 def _fits(one: Expected, select: str, asked: Asked) -> bool:
-    """Whether an arm has the selector asked for; of `top`, hardest is the default end."""
+    """Whether an arm has the selector asked for, with the options asked for; `top` without an end keeps the hardest."""
     options = {**({"keep": "hardest"} if select == "top" else {}), **dict(asked.options)}
-    own = dict(one.arm.select_options)
-    return one.arm.select == select and all(own.get(name, value) == value for name, value in options.items())
+    own = select_options(one.arm) if one.arm.select == select else {}
+    return one.arm.select == select and all(own.get(name) == value for name, value in options.items())
 
 
 def _fate(one: Expected, nearest_to: Column) -> str:
@@ -179,7 +197,7 @@ def _fate(one: Expected, nearest_to: Column) -> str:
     column, cell = next((column, cell) for column, cell in one.seen if cell.word == "worse")
     table = column.table
     lost = points(table, cell.difference).lstrip("−+")
-    where = "there" if column is nearest_to else f"on {table.data}"
+    where = "there" if column is nearest_to else f"on {table.data}, {100 * table.budgets[column.place]:.3g} % kept"
     parts = [f"{one.arm.name} lost {lost} against {table.control} {where}"]
     if cell.wrong is not None and cell.wrong > table.label_noise * 1.1:
         parts.append(
@@ -190,12 +208,9 @@ def _fate(one: Expected, nearest_to: Column) -> str:
     return "; ".join(parts)
 
 
-def _of_cost(
-    shortlist: Sequence[Expected], asked: Asked | None, ranked: Sequence[Expected], trainings: float, equal: str
-) -> list[str]:
+def _of_cost(tried: Sequence[Expected], trainings: float, equal: str) -> list[str]:
     """Signals that cost more than the planned trainings save."""
-    named = [one for one in ranked if asked is not None and asked.method in (one.arm.method, one.arm.select)]
-    dear = {key(one.arm): one for one in (*shortlist, *named) if one.break_even > trainings}
+    dear = {key(one.arm): one for one in tried if one.break_even > trainings}
     if not dear:
         return []
     if equal == "steps":
@@ -221,6 +236,10 @@ def _of_place(situation: Situation, columns: Sequence[Column]) -> list[str]:
         found.append(
             f"how many labels are wrong is not known{bound}, and none was assumed: give --noise, or --signals with an embedding "
             "that tells the classes apart"
+        )
+    if not situation.classes:
+        found.append(
+            "without labels only methods that go by embeddings are left, measured with embeddings of a labelled training"
         )
     if situation.imbalance is not None and situation.imbalance > 2 * table.imbalance:
         found.append(

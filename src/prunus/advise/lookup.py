@@ -1,7 +1,8 @@
 """From a situation to the measurements nearest to it, and from those to what to expect of every method.
 
-One column (a table at one budget) of each recipe is taken, the nearest. Each of these counts as one step apart: ten times as many
-rows of a class, half or twice the share kept, ten points more of wrong labels.
+One column (a table at one budget) of each recipe is taken, its nearest, where it is at most one step farther than the nearest of
+all. Each of these counts as one step apart: ten times as many rows of a class, half or twice the share kept, ten points more of
+wrong labels.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prunus.advise.measured import Arm, Cell, Table
 from prunus.advise.probe import Situation
+from prunus.core import registry
+from prunus.core.chain import find_selector
+from prunus.core.registry import Method
 
 NOISE_STEP = 0.1
+BESIDE = 1.0  # steps by which a column may be farther than the nearest
 FAR = 1.5  # steps beyond which the nearest measurement says little
 PLAIN = ("random", "random_balanced")
 
@@ -75,7 +81,7 @@ class Expected:
 
 
 def nearest(tables: Iterable[Table], situation: Situation, equal: str) -> tuple[Column, ...]:
-    """The nearest column of each recipe whose subsets got equal `steps` or `epochs`; nearest first."""
+    """The nearest column of each recipe whose subsets got equal `steps` or `epochs`; nearest first, those far behind left out."""
     found: dict[str, Column] = {}
     for table in tables:
         if table.equal != equal:
@@ -84,13 +90,16 @@ def nearest(tables: Iterable[Table], situation: Situation, equal: str) -> tuple[
             column = Column(table, place, distance(table, place, situation))
             if table.run not in found or column.distance < found[table.run].distance:
                 found[table.run] = column
-    return tuple(sorted(found.values(), key=lambda column: (column.distance, column.table.run)))
+    ordered = sorted(found.values(), key=lambda column: (column.distance, column.table.run))
+    return tuple(column for column in ordered if column.distance <= ordered[0].distance + BESIDE)
 
 
 def distance(table: Table, place: int, situation: Situation) -> float:
-    """Steps between a column and a situation; unknown label noise counts as none."""
+    """Steps between a column and a situation; unknown label noise counts as none, and without classes all rows are compared."""
     share = table.budgets[place]
-    rows = math.log10(share * table.rows / table.classes) - math.log10(situation.per_class)
+    rows = math.log10(share * table.rows / (table.classes if situation.classes else 1)) - math.log10(
+        situation.per_class
+    )
     kept = math.log2(share) - math.log2(situation.share)
     return math.hypot(rows, kept, (table.label_noise - (situation.noise or 0.0)) / NOISE_STEP)
 
@@ -117,5 +126,16 @@ def _expected(found: list[tuple[Column, Arm, Cell]], situation: Situation, equal
 
 
 def key(arm: Arm) -> str:
-    """The same for the same method with the same settings, in whatever table."""
-    return json.dumps([arm.method, dict(arm.method_options), arm.select, dict(arm.select_options)], sort_keys=True)
+    """The same for the same method with the same settings, in whatever table, written out or left at their defaults."""
+    method = registry.find(arm.method, unit="rows", kind=("criterion", "dynamic"))
+    settings = [method.id, {**_defaults(method), **arm.method_options}, arm.select, select_options(arm)]
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def select_options(arm: Arm) -> dict[str, Any]:
+    """Every option of an arm's selector, with the values it had."""
+    return {**_defaults(find_selector(arm.select)), **arm.select_options} if arm.select else {}
+
+
+def _defaults(method: Method) -> dict[str, Any]:
+    return {option.name: option.default for option in method.options}

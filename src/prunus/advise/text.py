@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from prunus.advise.advice import Advice, points
 from prunus.advise.lookup import Column, Expected
@@ -19,11 +22,14 @@ def render(advice: Advice) -> str:
     parts = [
         situation(advice.situation),
         "",
-        *(f"measured nearest to this: {column(one)}" for one in advice.columns),
+        "measured nearest to this:",
+        *(f"  {column(one)}" for one in advice.columns),
         "",
     ]
-    parts += [methods(advice), "", f"advice: {advice.lead}", *(f"warning: {line}" for line in advice.warnings)]
-    return "\n".join(parts)
+    parts += [methods(advice), "", f"advice: {advice.lead}"]
+    parts += [f"in a recipe: {prune(one, advice.situation.budget)}" for one in advice.shortlist[:1]]
+    parts += [f"asked: {advice.answer}"] if advice.answer else []
+    return "\n".join([*parts, *(f"warning: {line}" for line in advice.warnings)])
 
 
 def situation(found: Situation) -> str:
@@ -55,37 +61,42 @@ def column(one: Column) -> str:
     levels = (
         f"{show(table.metric, table.dense)} on all rows, {show(table.metric, table.base[one.place])} on {table.control}"
     )
-    return f"{table.data} with {table.model} ({table.run}): {', '.join(facts)}; {table.metric} {levels}"
+    return f"{table.data} with {table.model}: {', '.join(facts)}; {table.metric} {levels} ({table.run})"
 
 
 def methods(advice: Advice) -> str:
-    """One line a method, best first."""
+    """One line a method, best first: what to expect over all measurements, and the nearest of them."""
     shown = advice.ranked[:MOST] if len(advice.ranked) > MOST + 2 else advice.ranked
-    noisy = any(one.nearest.wrong is not None for one in shown)
-    head = [
-        "method",
-        f"against {advice.control}",
-        "95 % interval",
-        "",
-        "signals to record",
-        "work before",
-        "paid after",
-    ]
-    head += (["keeps wrong"] if noisy else []) + ["smallest class"]
-    lines = [
-        [*_line(advice, one), *([_percent(one.nearest.wrong)] if noisy else []), _percent(one.nearest.smallest)]
-        for one in shown
-    ]
-    more = [f"and {len(advice.ranked) - len(shown)} more: --json lists all"] if len(shown) < len(advice.ranked) else []
-    return "\n".join([columns(head, lines, right=(1, 5, 6)), *more])
+    several, noisy = len(advice.columns) > 1, any(one.nearest.wrong is not None for one in shown)
+    head = ["method", *(["expected"] if several else []), f"against {advice.control}", "95 % interval", ""]
+    head += ["signals to record", "work before", "paid after", *(["keeps wrong"] if noisy else []), "smallest class"]
+    lines = [_line(one, several=several, noisy=noisy) for one in shown]
+    rest = advice.ranked[len(shown) :]
+    more = [f"and {len(rest)} more, {sum(one.loses for one in rest)} of which lose: --json lists all"] if rest else []
+    right = [place for place, name in enumerate(head) if name not in ("method", "", "signals to record")]
+    return "\n".join([columns(head, lines, right=right), *more])
 
 
-def _line(advice: Advice, one: Expected) -> list[str]:
+def _line(one: Expected, *, several: bool, noisy: bool) -> list[str]:
     cell, table = one.nearest, one.seen[0][0].table
     ends = " to ".join(points(table, end).removesuffix(" points") for end in cell.interval or ())
     needs = ", ".join(one.missing) or ("at hand" if one.arm.needs else "none")
     paid = "never" if math.isinf(one.break_even) else f"{one.break_even:.1f}"
-    return [one.arm.name, points(table, one.difference), ends, MARKS[cell.word], needs, f"{one.upfront:.2f}", paid]
+    line = [one.arm.name, *([points(table, one.difference)] if several else []), points(table, cell.difference), ends]
+    line += [MARKS[cell.word], needs, f"{one.upfront:.2f}", paid, *([_percent(cell.wrong)] if noisy else [])]
+    return [*line, _percent(cell.smallest)]
+
+
+def prune(one: Expected, budget: str) -> str:
+    """An arm as a recipe writes it: `prune = { method = "aum", budget = "30% rows", select = "ccs" }`."""
+    select = _choice(one.arm.select, one.arm.select_options)
+    tail = f", select = {select}" if one.arm.select and (one.arm.select_options or one.arm.select != "top") else ""
+    return f'prune = {{ method = {_choice(one.arm.method, one.arm.method_options)}, budget = "{budget}"{tail} }}'
+
+
+def _choice(name: str, options: Mapping[str, Any]) -> str:
+    inside = "".join(f", {key} = {json.dumps(value)}" for key, value in options.items())
+    return f'{{ name = "{name}"{inside} }}' if inside else f'"{name}"'
 
 
 def _percent(value: float | None) -> str:

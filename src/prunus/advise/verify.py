@@ -19,6 +19,7 @@ from prunus.run import run_recipe
 RECORDED_SEED = 1000  # of the run that records signals: no arm's own
 LEAST = 3  # arms tried, where the shortlist is shorter
 VAL = 0.25
+SHORTEST, WINDOW = 4, 10  # epochs of the recorded run at least; of a window at most
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def recipe_of(advice: Advice, trial: Trial, asked: Asked | None = None) -> Recip
     tried = [_arm(one, budget) for one in _candidates(advice)]
     if asked is not None and (own := _asked(asked, budget)) not in tried:
         tried.append(own)
+    recorded = max(trial.epochs, SHORTEST)
+    window = min(WINDOW, recorded // 2)  # criteria over windows of epochs need a whole one, and better several
     given = dict(trial.data)
     fit = {**given.pop("fit", {}), "limit": trial.sample}
     raw = {
@@ -78,7 +81,7 @@ def recipe_of(advice: Advice, trial: Trial, asked: Asked | None = None) -> Recip
         "data": {**given, "fit": fit, "val": {"share": VAL}},
         "model": dict(trial.model),
         "train": {"main": {"epochs": trial.epochs, "equal": advice.equal, "batch": trial.batch, "lr": trial.lr}},
-        "signals": {"train": "main", "seeds": [RECORDED_SEED]},
+        "signals": {"train": "main", "seeds": [RECORDED_SEED], "epochs": recorded, "recorder": {"window": window}},
         "measure": {"metrics": ["accuracy"], "role": "val"},
         "controls": {"rows": sorted({"random", advice.control})},
         "arms": [{"prune": one} for one in tried],

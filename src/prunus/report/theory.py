@@ -16,13 +16,14 @@ from prunus.report.heat import panels
 from prunus.report.settings import shown
 
 ENDS = {"hard": "hard", "hardest": "hard", "easy": "easy", "easiest": "easy"}
-_KEEP = re.compile(r"\bkeep=(hardest|hard|easiest|easy)\b")
+_WORD = re.compile(r"(?<![\w.])(hardest|hard|easiest|easy)(?![\w.])")
+_TOP = re.compile(r"\+ top(?!\()")
 
 
 def kept_end(name: str) -> str:
-    """Which end an arm keeps by its name (`el2n + top(keep=hardest)`): hard, easy or ""."""
-    found = _KEEP.search(name)
-    return ENDS[found[1]] if found else ""
+    """Which end an arm keeps by its name (`el2n + top(keep=easiest)`, `ssp hard`; `el2n + top` keeps the hard one), or ""."""
+    found = _WORD.search(name)
+    return ENDS[found[1]] if found else "hard" if _TOP.search(name) else ""
 
 
 def theory_curves(results: Results) -> tuple[Curve, ...]:
