@@ -95,3 +95,18 @@ def test_refusals(digits):
         look(rows, "50% rows", noise=20)
     with pytest.raises(SplitError):
         look(Dataset((x[:40], y[:40]), role="test"), "50% rows")
+
+
+def test_one_call_from_python(digits):
+    import prunus as px
+
+    x, y = digits
+    found = px.advice(
+        (x[:400], y[:400]), "25% rows", method="el2n_sum", select="top", options={"keep": "hardest"}, noise=0.2
+    )
+    assert (
+        found.situation.kept == 100
+        and found.situation.noise == 0.2
+        and found.answer.startswith("el2n_sum + top(keep=hardest)")
+    )
+    assert "keeps 25 %, 100 rows" in str(found)

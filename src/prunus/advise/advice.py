@@ -59,6 +59,11 @@ class Advice:
         """What methods are compared with."""
         return self.columns[0].table.control
 
+    def __str__(self) -> str:
+        from prunus.advise.text import render
+
+        return render(self)
+
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values."""
         return {
@@ -101,7 +106,12 @@ def advise(
     shortlist = tuple(sorted(able, key=lambda one: not one.wins)[:SHORT])
     same = [one for one in ranked if asked is not None and _is(one, asked)]
     answer, about_asked = _of_asked(asked, same, ranked, columns) if asked else ("", [])
-    warnings = (*about_asked, *_of_cost([*shortlist, *same], trainings, equal), *_of_place(situation, columns))
+    warnings = (
+        *about_asked,
+        *_of_cost([*shortlist, *same], trainings, equal),
+        *_of_place(situation, columns),
+        *_of_dynamic(shortlist),
+    )
     lead = _lead(shortlist, columns, trainings, situation.classes > 0)
     return Advice(situation, equal, trainings, columns, ranked, shortlist, lead, answer, warnings)
 
@@ -251,6 +261,19 @@ def _of_place(situation: Situation, columns: Sequence[Column]) -> list[str]:
             f"{100 * situation.copies:.1f} % of the rows are copies of others: let these go first (prunus check)"
         )
     return found
+
+
+def _of_dynamic(shortlist: Sequence[Expected]) -> list[str]:
+    """Methods that choose anew in every epoch keep nothing for good."""
+    kinds = {
+        one.arm.name: registry.find(one.arm.method, unit="rows", kind=("criterion", "dynamic")).kind
+        for one in shortlist
+    }
+    return [
+        f"{name} chooses rows anew in every epoch: all of them must stay at hand"
+        for name in kinds
+        if kinds[name] == "dynamic"
+    ]
 
 
 def _column(column: Column) -> Mapping[str, Any]:
