@@ -4,13 +4,15 @@
 
 1,297 of scikit-learn's digits to train on, 500 to test; an MLP 64-128-10, SGD with Nesterov momentum, cosine from 0.1, 600
 steps for every arm. One run of the same kind over all rows (54 epochs) gives every signal but the held-out probabilities,
-which five more give. `suspects out, random` draws among the rows that px.label_issues does not call. Prints one line of
-JSON for each arm: mean test accuracy, paired difference from random-balanced with its 95 % interval, and the verdict.
+which five more give. The first line of each share of wrong labels says how VoG and difficulty go together. `suspects out,
+random` draws among the rows that px.label_issues does not call. Prints one line of JSON for each arm: mean test
+accuracy, paired difference from random-balanced with its 95 % interval, and the verdict.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections import defaultdict
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import paired
 import torch
+from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 
 import prunus as px
@@ -63,7 +66,7 @@ def measured(data: px.Dataset, seed: int) -> Signals:
     """What one run over all rows and five over four fifths of them show."""
     needs = {name for method, select, _ in ARMS.values() for name in _needs(method, select)} - {"embedding", "labels"}
     made = px.Fit(lambda: mlp(64, 128, 10), steps=600, seeds=(seed,), settings=SETTINGS)
-    return made.run(data, {*needs, "held_out_probs"})[0].merge(Signals(data.ids, labels=data.labels))
+    return made.run(data, {*needs, "held_out_probs", "el2n_sum"})[0].merge(Signals(data.ids, labels=data.labels))
 
 
 def _needs(method: str, select: str) -> set[str]:
@@ -84,6 +87,20 @@ def kept(data: px.Dataset, signals: Signals, keep: float, seed: int) -> dict[str
     return chosen
 
 
+def vog_facts(data: px.Dataset, signals: Signals) -> dict[str, float]:
+    """Rank correlation of VoG with the summed EL2N, over all rows and within classes; where its hardest 30 % come from."""
+    labels, hard = np.asarray(data.labels), signals.el2n_sum.numpy()
+    whole = np.asarray(px.score(data, "vog", signals=signals).values["rows"])
+    inside = np.asarray(px.score(data, "vog", normalise="class", signals=signals).values["rows"])
+    first = labels[np.argsort(-whole)[: round(0.3 * labels.size)]]
+    three = np.sort(np.bincount(first, minlength=10))[-3:].sum() / first.size
+    return {
+        "spearman": float(spearmanr(whole, hard).statistic),
+        "spearman_within_classes": float(spearmanr(inside, hard).statistic),
+        "share_of_three_classes": float(three),
+    }
+
+
 def accuracy(data: px.Dataset, ids: np.ndarray, test_x: torch.Tensor, test_y: np.ndarray, seed: int) -> float:
     """Of the MLP trained for 600 steps on these rows."""
     with torch_fork(seed, "weights"):
@@ -96,7 +113,7 @@ def accuracy(data: px.Dataset, ids: np.ndarray, test_x: torch.Tensor, test_y: np
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.5, 0.3, 0.1])
+    parser.add_argument("--keep", type=float, nargs="*", default=[0.5, 0.3, 0.1])
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.2])
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
@@ -104,12 +121,16 @@ def main() -> None:
     torch.set_num_threads(1)
     for noise in options.noise:
         found: dict[float, dict[str, list[float]]] = {keep: defaultdict(list) for keep in options.keep}
+        facts: list[dict[str, float]] = []
         for seed in range(options.seeds):
             data, test_x, test_y = split(noise, seed)
             signals = measured(data, seed + 100)
+            facts.append(vog_facts(data, signals))
             for keep in options.keep:
                 for name, ids in kept(data, signals, keep, seed).items():
                     found[keep][name].append(accuracy(data, ids, test_x, test_y, seed + 1000))
+        means = {name: round(float(np.mean([fact[name] for fact in facts])), 3) for name in facts[0]}
+        print(json.dumps({"figure": "vog and difficulty", "noise": noise, "seeds": options.seeds, **means}), flush=True)
         for keep, arms in found.items():
             paired.table({"data": "digits", "keep": keep, "noise": noise, "steps": 600}, "accuracy", arms, CONTROL)
 

@@ -80,6 +80,24 @@ def called(probs: np.ndarray, data: px.Dataset) -> dict[str, Mask]:
     return found | {f"cleanlab {name}": find_label_issues(labels, probs, filter_by=name) for name in FILTERS}
 
 
+def scores_apart(probs: np.ndarray, data: px.Dataset) -> float | None:
+    """Largest difference of our label quality from cleanlab's, over both measures, adjusted or not; None without cleanlab."""
+    if importlib.util.find_spec("cleanlab") is None:
+        return None
+    from cleanlab.rank import get_label_quality_scores
+
+    s, labels = px.Signals(ids=data.ids, held_out_probs=probs, labels=data.labels), np.asarray(data.labels)
+    apart: list[float] = []
+    for measure in ("self_confidence", "normalised_margin"):
+        for adjust in (False, True):
+            ours = label_quality(s, measure=measure, adjust=adjust, rng=Rng(0, "x")).numpy()
+            theirs = get_label_quality_scores(
+                labels, probs, method=measure.replace("normalised", "normalized"), adjust_pred_probs=adjust
+            )
+            apart.append(float(np.abs(ours - theirs).max()))
+    return max(apart)
+
+
 def against(mask: Mask, wrong: Mask) -> dict[str, float]:
     """Rows called, precision, recall, F1."""
     hits = int((mask & wrong).sum())
@@ -91,10 +109,12 @@ def against(mask: Mask, wrong: Mask) -> dict[str, float]:
 def rules(noise: float, seeds: int) -> None:
     """The first table."""
     rows: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    apart: list[float] = []
     for seed in range(seeds):
         data, wrong = spoilt(noise, seed)
         for source, probs, seconds in held_out(data, seed):
             found = called(probs, data)
+            apart.append(scores_apart(probs, data) or 0.0)
             for name, mask in found.items():
                 line = against(mask, wrong) | {"spoilt": int(wrong.sum()), "cpu_seconds_of_probs": seconds}
                 peers = {peer: other for peer, other in found.items() if peer.startswith("cleanlab")}
@@ -107,6 +127,8 @@ def rules(noise: float, seeds: int) -> None:
         means = {key: round(float(np.mean([line[key] for line in lines])), 4) for key in lines[0]}
         head = {"figure": "label issues", "probs": source, "rule": name, "noise": noise, "seeds": seeds}
         print(json.dumps(head | means | {"cleanlab": peer}), flush=True)
+    line = {"figure": "label quality scores", "largest_difference_from_cleanlab": max(apart), "cleanlab": peer}
+    print(json.dumps(line), flush=True)
 
 
 def rankings(noise: float, seeds: int) -> None:

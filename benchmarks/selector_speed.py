@@ -104,13 +104,13 @@ def measure_facility_location(n: int = 10_000, d: int = 512, m: int = 500) -> No
 # ---- prototypes and semdedup -----------------------------------------------------------------------------------------
 
 
-def bare_clusters(x: np.ndarray, k: int, *, inside: bool) -> None:
+def bare_clusters(x: np.ndarray, k: int, seed: int, *, inside: bool) -> None:
     """faiss as anyone would call it, and the largest similarity with an earlier row of the same cluster."""
     import faiss
 
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     limits = {"min_points_per_centroid": 1, "max_points_per_centroid": x.shape[0]}
-    trained = faiss.Kmeans(x.shape[1], k, niter=20, seed=0, spherical=True, **limits)
+    trained = faiss.Kmeans(x.shape[1], k, niter=20, seed=seed, spherical=True, **limits)
     trained.train(unit)
     near, assigned = trained.index.search(unit, 1)
     best = np.zeros(x.shape[0], dtype=np.float32)
@@ -130,12 +130,12 @@ def measure_clusters(n: int = 200_000, d: int = 256) -> None:
     few, many = n // 1000, round(n**0.5)
     ways = {
         "prototypes": lambda: prototypes(score.signals, rng=rng),
-        "bare faiss": lambda: bare_clusters(x, many, inside=False),
+        "bare faiss": lambda: bare_clusters(x, many, rng.integer(), inside=False),
     }
     line("prototypes", ways, over="bare faiss", limit=1.2, rounds=1, n=n, d=d, k=many)
     ways = {
         "semdedup": lambda: semdedup(score, n // 2, rng=rng),
-        "bare faiss": lambda: bare_clusters(x, few, inside=True),
+        "bare faiss": lambda: bare_clusters(x, few, rng.integer(), inside=True),
     }
     line("semdedup", ways, over="bare faiss", limit=1.2, rounds=1, n=n, d=d, k=few)
 

@@ -69,4 +69,4 @@ def test_precision_against_counts(case):
     beside = counts[counts > 0] if case["precision"].size < counts.size else counts
     found = counts_of.correlation(case["precision"], beside)
     assert found == pytest.approx(case.value("corr_precision_count"), rel=1e-6)
-    assert -1 <= measured(case)["precision_by_count"][0] <= 1
+    assert -1 <= measured(case)["size_correlation"][0] <= 1

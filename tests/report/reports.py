@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from prunus.core.budget import Budget
@@ -9,6 +11,9 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.results import Results, Row
 from prunus.core.rng import uniform
 from prunus.core.score import Score
+from prunus.flow.curation import compare_rows
+from prunus.flow.rows import plan_rows
+from prunus.prunables.dataset import Dataset
 from prunus.report import build, heat, theory
 from prunus.report.data import ReportData, Verdict
 
@@ -218,3 +223,18 @@ def picture_report() -> ReportData:
     title = "Which data-pruning methods beat random rows?"
     curves = theory.theory_curves(results)
     return ReportData(title, results, command="prunus run picture.toml", heats=heats, panels=panels, curves=curves)
+
+
+def selections_report() -> ReportData:
+    """Two plans over 120 small images side by side, with a score; made as `px.compare_rows` makes it."""
+    x = noise("images", 120 * 64).reshape(120, 1, 8, 8).astype(np.float32)
+    labels = (6 * noise("classes", 120)).astype(np.int64)
+    x += labels[:, None, None, None] / 3
+    names = ("ant <b>", "bee", "cow", "dog", "eel", "fox")
+    rows = Dataset((x[:90], labels[:90]), ids=np.array([f"img/{n:03}.png" for n in range(90)]), classes=names)
+    reference = Dataset((x[90:], labels[90:]), role="val", classes=names)
+    score = Score("rows", {"rows": noise("hard", 90)}, "hard", {"rows": rows.ids}, provenance={"method": "rows/el2n"})
+    plans = {end: plan_rows(score, "30 rows", select="top", options={"keep": end}) for end in ("hardest", "easiest")}
+    settings = {"reference": reference, "score": score, "clusters": 5}
+    report = compare_rows(plans, rows, controls=2, title="Hardest or easiest?", command="prunus compare", **settings)
+    return replace(report, histograms=(build.histogram(score, plans["hardest"]),))

@@ -11,7 +11,7 @@ import pytest
 from prunus.core.results import Results, Row
 from prunus.report import page
 from prunus.report.data import MASKED, NO_CONTROL, ReportData
-from report.reports import data_report, model_report, picture_report
+from report.reports import data_report, model_report, picture_report, selections_report
 
 pytest.importorskip("matplotlib", reason="needs the extra `report`")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -98,7 +98,7 @@ def browser():
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
-@pytest.mark.parametrize("make", [data_report, model_report, picture_report])
+@pytest.mark.parametrize("make", [data_report, model_report, picture_report, selections_report])
 def test_page_in_a_browser(browser, tmp_path, make, scheme, width):
     path = tmp_path / "report.html"
     path.write_text(rendered(make), "utf-8")

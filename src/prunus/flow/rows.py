@@ -185,7 +185,7 @@ def _check_needs(method: Method, group: GroupScore) -> None:
     """Refuse a selector whose signals did not come with the score, before anything is computed."""
     if "gradient" in getattr(group.signals, "names", ()):
         return  # stands in for the signals that gradients are made of
-    if missing := [name for name in method.needs if getattr(group.signals, name, None) is None]:
+    if missing := [name for name in method.needs if name not in getattr(group.signals, "names", ())]:
         without = f"; without labels there are {unlabelled('selector')}" if "labels" in missing else ""
         raise BadInput(
             f"{method.id} needs {', '.join(missing)}, which did not come with the score: record it "

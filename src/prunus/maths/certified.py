@@ -26,10 +26,23 @@ USABLE = 2.0**40
 
 def power_of_two(x: NDArray[np.floating]) -> float:
     """1, or the power of two that brings the largest entry of `x` near 1 when it is extreme; scaling by it is exact."""
-    largest = float(np.abs(x).max(initial=0.0))
+    largest = largest_entry(x)
     if largest == 0 or 1 / USABLE < largest < USABLE:
         return 1.0
     return 2.0 ** -int(np.frexp(largest)[1])
+
+
+def largest_entry(x: NDArray[np.floating]) -> float:
+    """The largest absolute value, without a copy of `x`."""
+    return max((float(np.abs(x[low : low + CHUNK]).max(initial=0.0)) for low in range(0, len(x), CHUNK)), default=0.0)
+
+
+def centred(x: NDArray[np.floating]) -> NDArray[np.float32]:
+    """`x` less its mean, in float32 `[n, d]`: rounding of distances is least around the mean."""
+    mean, found = x.mean(0, dtype=np.float64), np.empty(x.shape, dtype=np.float32)
+    for low in range(0, x.shape[0], CHUNK):
+        found[low : low + CHUNK] = x[low : low + CHUNK] - mean
+    return found
 
 
 def squared_norms(x: NDArray[np.floating]) -> Floats:
@@ -88,13 +101,12 @@ class Farthest:
 
     def __init__(self, x: NDArray[np.floating]) -> None:
         n, d = x.shape
-        mean = x.mean(0, dtype=np.float64)
         self.x, self.centres = x, np.zeros(0, dtype=np.int64)
-        self.single = np.subtract(x, mean, dtype=np.float32, casting="same_kind")  # rounding is least around the mean
+        self.single = centred(x)
         self.squares = squared_norms(self.single)
         self.norms = np.sqrt(self.squares)
         self.gamma = 1.01 * (d + 8) * ROUNDING
-        self.shift = 2.0**-50 * float(np.abs(x).max(initial=0.0)) * d**0.5  # rounding of x - mean itself
+        self.shift = 2.0**-50 * largest_entry(x) * d**0.5  # rounding of x - mean itself
         self.low, self.high = np.full(n, np.inf), np.full(n, np.inf)
         self.seen, self.all_saw = np.zeros(n, dtype=np.int64), 0
         self.exact, self.done = np.full(n, np.inf), np.zeros(n, dtype=np.int64)

@@ -23,6 +23,8 @@ RAM = 1 << 28
 """Bytes for one block of cosines."""
 ROWS = 1024
 DIGITS = 9
+BAND = 256
+"""Most rows of a block of cosines in float32: those after it are not multiplied."""
 FEW = 8
 """Rows that may have the largest cosine, above which all are computed again."""
 HALF_STEP = 0.5 * 10.0**-DIGITS
@@ -126,18 +128,22 @@ def _pairs(rows: Floats) -> tuple[Floats, Positions]:
 
     Products in float32 say which few rows can have the largest cosine; it is computed again in float64.
     """
-    n, step = rows.shape[0], block_rows(rows.shape[0])
+    n, step = rows.shape[0], min(BAND, block_rows(rows.shape[0]))
     best, place = np.zeros(n), np.full(n, -1, dtype=np.int64)
+    later = np.triu(np.ones((step, step), dtype=bool))
     single, doubt = rows.astype(np.float32), 2.02 * (rows.shape[1] + 10) * ROUNDING
     for start in range(0, n, step):
         stop = min(start + step, n)
         about = single[start:stop] @ single[:stop].T
-        about[np.arange(stop) >= np.arange(start, stop)[:, None]] = -np.inf
-        near = about >= about.max(1, initial=-np.inf, keepdims=True) - doubt
-        near &= about > -doubt
-        many = np.flatnonzero(near.sum(1) > FEW)
-        near[many] = False
-        one, other = np.nonzero(near)
+        about[:, start:][later[: stop - start, : stop - start]] = -np.inf
+        first = about.argmax(1)
+        top = about[np.arange(first.size), first]
+        near = about >= (np.maximum(top, 0) - doubt)[:, None]
+        number = np.count_nonzero(near, axis=1)
+        few, many = np.flatnonzero((number > 1) & (number <= FEW)), np.flatnonzero(number > FEW)
+        one, other = np.nonzero(near[few])
+        alone = np.flatnonzero(number == 1)
+        one, other = np.append(few[one], alone), np.append(other, first[alone])
         cosines = np.round(np.einsum("pd,pd->p", rows[start + one], rows[other]), DIGITS)
         order = np.lexsort((-other, cosines, one))  # the last of each row is the largest, of equals the first
         last = order[np.flatnonzero(np.diff(one[order], append=-1))]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from prunus.core.errors import BadInput, require
-from prunus.maths.certified import ROUNDING
+from prunus.maths.certified import ROUNDING, centred, largest_entry
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -86,8 +86,7 @@ def nearest(x: NDArray[np.floating], count: int) -> Neighbours:
     found = Neighbours(np.empty((n, k), dtype=np.int64), np.empty((n, k)))
     if k == 0:
         return found
-    mean = x.mean(0, dtype=np.float64)
-    single = np.ascontiguousarray(x - mean, dtype=np.float32)  # rounding is least around the mean
+    single = centred(x)
     index = require("faiss", "data").IndexFlatL2(d)
     index.add(single)
     asked = min(n, k + 1 + SPARE)
@@ -106,7 +105,7 @@ def _doubt(x: NDArray[np.floating], single: NDArray[np.float32], rows: Indices) 
     """Most that a float32 squared distance of these rows can be off, float64 `[rows]`."""
     d = x.shape[1]
     norms = np.sqrt(np.einsum("nd,nd->n", single, single, dtype=np.float64))
-    shift = 2.0**-50 * float(np.abs(x).max(initial=0.0)) * d**0.5
+    shift = 2.0**-50 * largest_entry(x) * d**0.5
     reach = norms[rows] + float(norms.max()) + shift
     return 1.01 * (d + 8) * ROUNDING * reach**2 + 4 * shift * reach
 

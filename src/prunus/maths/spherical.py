@@ -137,13 +137,23 @@ def _assign(
     return found, margin
 
 
-def mean_directions(x: NDArray[np.floating], assigned: Positions, old: Floats) -> Floats:
-    """Directions of the mean unit vectors, float64 `[k, d]`; a cluster without rows or direction keeps its `old` one."""
+def mean_directions(
+    x: NDArray[np.floating], assigned: Positions, old: Floats, single: NDArray[np.float32] | None = None
+) -> Floats:
+    """Directions of the mean unit vectors, float64 `[k, d]`; a cluster without rows or direction keeps its `old` one.
+
+    Args:
+        x: `[n, d]`.
+        assigned: int64 `[n]`, the cluster of each row.
+        old: `[k, d]`.
+        single: the directions of the rows in float32, where they are at hand; they are added up in float64.
+    """
     sums = np.zeros_like(old)
     for rows in _blocks(x.shape[0]):
         order = np.argsort(assigned[rows], kind="stable")
         present, starts = np.unique(assigned[rows][order], return_index=True)
-        sums[present] += np.add.reduceat(unit(x[rows])[order], starts, axis=0)
+        directions = unit(x[rows]) if single is None else single[rows].astype(np.float64)
+        sums[present] += np.add.reduceat(directions[order], starts, axis=0)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     known = lengths[:, 0] > 10.0**-DIGITS
     return np.where(known[:, None], sums / np.where(lengths > 0, lengths, 1.0), old)
@@ -167,7 +177,7 @@ def settle(
     centres = unit(centroids)
     assigned, margin = _assign(x, centres, single)
     for _ in range(steps):
-        old, centres = centres, mean_directions(x, assigned, centres)
+        old, centres = centres, mean_directions(x, assigned, centres, single)
         way = np.sqrt(((centres - old) ** 2).sum(1))
         margin -= way[assigned] + way.max()  # no other centroid can have caught up further than that
         doubtful = np.flatnonzero(margin <= 0)

@@ -37,7 +37,7 @@ AIMS = {
         "knn_accuracy": "higher",
         "knn_top5_accuracy": "higher",
         "probe_accuracy": "higher",
-        "precision_by_count": "",
+        "size_correlation": "",
     },
     "Shift": {"target_shift": "lower", "class_shift": "lower"},
 }
@@ -77,7 +77,7 @@ class Rows:
 def _own_numbers(data: Dataset) -> np.ndarray:
     parts: list[np.ndarray] = []
     for batch in data.batches(1024):
-        x = None if isinstance(batch, dict) else batch[1]
+        x: Any = None if isinstance(batch, dict) else batch[1]
         if not hasattr(x, "flatten") or x.flatten(1).shape[1] > WIDEST:
             raise BadInput(f"rows of {data.name} are too wide to compare as they are: give signals with an embedding")
         parts.append(x.flatten(1).numpy())
@@ -167,7 +167,7 @@ class Ground:
         called = np.bincount(np.maximum(ranked[:, 0], 0), minlength=self.classes)
         right = np.bincount(truth[ranked[:, 0] == truth], minlength=self.classes)
         seen = called > 0
-        found["precision_by_count"] = (counts_of.correlation(right[seen] / called[seen], counts[seen]), None)
+        found["size_correlation"] = (counts_of.correlation(right[seen] / called[seen], counts[seen]), None)
         return found, Predictions(reference.ids, truth, ranked[:, 0], (ranked[:, 0] != truth).astype(np.float64))
 
     def _shift(self, chosen: Rows) -> Metrics:

@@ -40,7 +40,7 @@ def udfc_bits(
     per_output: bool = False,
     repair: bool = True,
     alpha1: float = 0.01,
-    alpha2: float = 0.3,
+    alpha2: float = 3.0,
     masks: Any = None,
     report: Report | None = None,
 ) -> nn.Module:

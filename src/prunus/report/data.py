@@ -215,6 +215,66 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Utility:
+    """One metric of several selections.
+
+    Attributes:
+        metric: its name; aim: higher or lower where that is better, "" where it depends.
+        values: one for each selection, None where it could not be measured.
+        ranges: lowest and highest over the draws of a control, None for a single value.
+    """
+
+    metric: str
+    aim: str
+    values: tuple[float | None, ...]
+    ranges: tuple[tuple[float, float] | None, ...]
+
+
+@dataclass(frozen=True)
+class SharedBars:
+    """Rows of each group (class, cluster) under several selections: `kept [selections][groups]`, `sizes [groups]`."""
+
+    title: str
+    groups: tuple[str, ...]
+    sizes: tuple[int, ...]
+    kept: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A dropped row, the kept row that is nearest to it, and how far that is."""
+
+    dropped: Thumbnail
+    kept: Thumbnail
+    distance: float
+
+
+@dataclass(frozen=True)
+class Selections:
+    """Selections of the same rows side by side.
+
+    Attributes:
+        names: plans first, then controls; plans: how many of them are plans.
+        rows: how many rows the measured selections keep; of: all rows.
+        utilities: (group, its metrics).
+        overlaps: (one, other, rows in both, rows in either).
+        bars: by class, by cluster.
+        witnesses: (plan, dropped rows from the best to the worst covered).
+        pictures: (title, examples), as "only in A".
+    """
+
+    names: tuple[str, ...]
+    plans: int
+    rows: int
+    of: int
+    utilities: tuple[tuple[str, tuple[Utility, ...]], ...]
+    overlaps: tuple[tuple[str, str, int, int], ...] = ()
+    bars: tuple[SharedBars, ...] = ()
+    witnesses: tuple[tuple[str, tuple[Witness, ...]], ...] = ()
+    pictures: tuple[tuple[str, tuple[Thumbnail, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """A whole report.
 
@@ -226,6 +286,7 @@ class ReportData:
         headline: (what, budget) of the arm whose numbers open the page; default: that of the first verdict, else the last pruned arm.
         verdicts: from the paired statistics; those that a heat shows are left out.
         heats, panels: many methods over rows in several settings.
+        selections: two plans over rows or more side by side.
         plans: one for each arm that has one.
         curves, kept, histograms, galleries: what is drawn; a section appears when it has something to show.
         masked: True when a model was applied with mode="mask".
@@ -241,6 +302,7 @@ class ReportData:
     verdicts: tuple[Verdict, ...] = ()
     heats: tuple[Heat, ...] = ()
     panels: tuple[Panels, ...] = ()
+    selections: Selections | None = None
     plans: tuple[PlanRow, ...] = ()
     curves: tuple[Curve, ...] = ()
     kept: tuple[KeptBars, ...] = ()

@@ -9,8 +9,9 @@ from typing import Any
 from prunus.core import files
 from prunus.core.arms import arms, metrics, notes
 from prunus.report import view
-from prunus.report.data import ReportData
+from prunus.report.data import ReportData, Selections
 from prunus.report.heat_view import heat_table
+from prunus.report.selections_view import selections_table
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -28,6 +29,8 @@ def render(data: ReportData) -> str:
     parts = [f"# {data.title}", data.summary, *(f"> {sentence}" for sentence in data.warnings())]
     for heat in map(heat_table, data.heats):
         parts += [f"## {heat['title']}", heat_lines(heat), heat["note"]]
+    if data.selections is not None:
+        parts += ["## Selections side by side", selections(data.selections)]
     if data.results.rows:
         parts += ["## Results", results(data), view.interval_note(data)]
     if data.verdicts:
@@ -73,6 +76,25 @@ def heat_lines(heat: dict[str, Any]) -> str:
 def _heat_cell(cell: dict[str, Any]) -> str:
     said = f"{cell['mark']} {cell['difference']}".strip()
     return f"**{said}**" if cell["word"] in ("better", "worse") else said
+
+
+def selections(shown: Selections) -> str:
+    """Metrics down, selections across; what stays of each class and cluster."""
+    found = selections_table(shown)
+    head = ["Metric", *(f"{one['name']}{' (control)' * one['control']}" for one in found["names"]), "Aim"]
+    lines = [
+        [line["name"], *map(_told, line["cells"]), line["aim"]] for group in found["groups"] for line in group["lines"]
+    ]
+    parts = [found["rows"] + ".", table(head, lines, right=range(1, len(head) - 1)), *found["overlaps"]]
+    for bars in found["bars"]:
+        columns = ["Group", " / ".join(bars["names"]), "Of"]
+        rows = [[line["name"], line["kept"], line["size"]] for line in bars["lines"]]
+        parts += [f"{bars['title']}:", table(columns, rows, right=range(1, 3))]
+    return "\n\n".join(parts)
+
+
+def _told(cell: dict[str, str]) -> str:
+    return f"{cell['value']} ({cell['range']})" if cell["range"] else cell["value"]
 
 
 def results(data: ReportData) -> str:

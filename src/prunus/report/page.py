@@ -15,6 +15,7 @@ from prunus.report import panel_chart, view
 from prunus.report.charts import arms_chart, curve_chart, histogram_chart, look
 from prunus.report.data import Curve, Histogram, Panels, ReportData, Series
 from prunus.report.heat_view import heat_table
+from prunus.report.selections_view import selections_table
 from prunus.report.settings import shown
 from prunus.report.svg import VARIABLES
 
@@ -36,6 +37,7 @@ def render(data: ReportData) -> str:
     tiles_of, tiles = view.tiles(data)
     cost_titles, costs = view.cost_table(data)
     shown = {
+        "selections": None if data.selections is None else selections_table(data.selections),
         "heats": [heat_table(heat) for heat in data.heats],
         "panels": [_safe(markup, _panels(panels, f"panels{i}")) for i, panels in enumerate(data.panels)],
         "arms": view.arm_lines(data),
@@ -95,6 +97,7 @@ def _sections(shown: dict[str, Any], data: ReportData) -> list[tuple[str, str]]:
     """(id, name) of the sections that have something to show."""
     known = [
         ("picture", "Methods", shown["heats"]),
+        ("selections", "Selections", shown["selections"]),
         ("results", "Results", shown["arms"]),
         ("verdicts", "Controls", shown["verdicts"]),
         ("curves", "Budget", shown["curves"]),

@@ -110,7 +110,12 @@ def _environment(folder: Path) -> dict[str, Any]:
     path = folder / "env.json"
     if not path.is_file():
         return {}
-    found = dict(files.read_json(path))
+    return told(files.read_json(path))
+
+
+def told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of core/environment.py, each as one line."""
+    found = dict(facts)
     earlier = found.pop("earlier", [])
     packages = found.pop("packages", {})
     found |= (

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from prunus.core.registry import criterion
 from prunus.maths import spherical
+from prunus.select.vectors import in_order
 
 if TYPE_CHECKING:
     from prunus.core.rng import Rng
@@ -56,7 +57,7 @@ def prototypes(
     ids, x = np.asarray(s.ids), np.asarray(s.embedding)
     spherical.check_directions(x, ids)
     order = np.argsort(ids, kind="stable")  # k-means draws by position, so positions must be those of the ids
-    rows = x[order]
+    rows = in_order(x, order)
     if init is not None:
         found = spherical.settle(rows, np.asarray(init))
     else:

@@ -18,6 +18,7 @@ from torch import Tensor
 from prunus.core.errors import BadInput
 from prunus.core.registry import criterion
 from prunus.maths import spherical
+from prunus.select.vectors import in_order
 
 
 @criterion(unit="rows", needs=("embedding", "labels"), sense="hard", whole=True, card="ssp")
@@ -36,7 +37,7 @@ def supervised_prototypes(s: Any) -> Tensor:
         raise BadInput(f"supervised_prototypes needs one label for each row, not labels of shape {list(labels.shape)}")
     order = np.argsort(ids, kind="stable")  # sums of floats in one order, whatever order the rows came in
     names, members = np.unique(labels[order], return_inverse=True)
-    rows = x[order]
+    rows = in_order(x, order)
     means = spherical.mean_directions(rows, members, np.zeros((names.size, x.shape[1])))
     if (none := ~means.any(1)).any():
         raise BadInput(f"the embeddings of labels {names[none][:5].tolist()} cancel: these classes have no direction")

@@ -13,6 +13,7 @@ from prunus.core.score import GroupScore, check_finite
 from prunus.maths import spherical
 from prunus.maths.spherical import Clusters
 from prunus.select.by_label import check_count
+from prunus.select.vectors import in_order
 
 if TYPE_CHECKING:
     from prunus.core.rng import Rng
@@ -59,4 +60,4 @@ def embedded(score: GroupScore, count: int, what: str) -> Embedded:
     x = np.asarray(embedding)
     spherical.check_directions(x, score.ids)
     order = np.argsort(score.ids, kind="stable").astype(np.int64)
-    return Embedded(x[order], order, score.ids[order], score.values[order])
+    return Embedded(in_order(x, order), order, score.ids[order], score.values[order])

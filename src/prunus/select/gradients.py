@@ -11,7 +11,7 @@ from prunus.core.errors import BadInput
 from prunus.core.score import GroupScore
 from prunus.maths.last_layer import Gradients
 from prunus.select.by_label import labels_of
-from prunus.select.vectors import Start, checked_rows, field_of, places
+from prunus.select.vectors import Start, checked_rows, field_of, in_order, places
 
 if TYPE_CHECKING:
     from prunus.select.by_label import Positions
@@ -49,9 +49,11 @@ def row_gradients(score: GroupScore) -> RowGradients:
     order = np.argsort(score.ids, kind="stable")
     ids = score.ids[order]
     if getattr(score.signals, "gradient", None) is not None:
-        whole = checked_rows("gradient", field_of(score, "gradient")[order], ids)
+        whole = checked_rows("gradient", in_order(field_of(score, "gradient"), order), ids)
         return RowGradients(Gradients(whole), ids, order)
-    embedding, probs = (checked_rows(name, field_of(score, name)[order], ids) for name in ("embedding", "probs"))
+    embedding, probs = (
+        checked_rows(name, in_order(field_of(score, name), order), ids) for name in ("embedding", "probs")
+    )
     field_of(score, "labels")
     labels, classes = labels_of(score)[order], probs.shape[1]
     labels = labels.astype(np.float64)

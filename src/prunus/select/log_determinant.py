@@ -56,9 +56,10 @@ def log_determinant(
 
     def one(piece: GroupScore, few: int) -> Positions:
         found = vectors(piece)
-        unit = found.directions("the log-determinant")
         # (1, u) / sqrt(2): the inner product of two such rows is 0.5 + 0.5 cos.
-        features = np.concatenate([np.ones((unit.shape[0], 1)), unit], axis=1) * 0.5**0.5
+        features = np.ones((found.ids.size, found.x.shape[1] + 1))
+        features[:, 1:] = found.directions("the log-determinant")
+        features *= 0.5**0.5
         picked = determinant.log_determinant(features, few, lam=lam, start=found.places(start, few))
         return found.order[np.array(picked, dtype=np.int64)]
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunus.core.errors import BadInput, NonFinite
 from prunus.core.score import GroupScore, check_finite
-from prunus.maths.certified import power_of_two, squared_norms
+from prunus.maths.certified import CHUNK, power_of_two, squared_norms
 from prunus.select.by_label import by_label, check_count, part
 
 if TYPE_CHECKING:
@@ -45,14 +45,15 @@ class Vectors:
         Raises:
             BadInput: a vector is zero and has no direction; names the ids.
         """
-        rows = self.x.astype(np.float64)
+        rows = self.x.astype(np.float64)  # a copy, also of float64: it is divided in place
         norms = np.sqrt(squared_norms(rows))
         if (norms == 0).any():
             raise BadInput(
                 f"{what} compares directions, and {int((norms == 0).sum())} embeddings are zero, such as ids "
                 f"{self.ids[norms == 0][:5].tolist()}: ban these ids, or record the embedding before the activation"
             )
-        return rows / norms[:, None]
+        rows /= norms[:, None]
+        return rows
 
     def places(self, start: Start, count: int) -> Positions:
         """Where the units that are kept first are among these (see `places`)."""
@@ -101,11 +102,18 @@ def checked_rows(name: str, x: np.ndarray, ids: np.ndarray) -> NDArray[np.floati
     if x.ndim != 2 or x.shape[1] == 0:
         raise BadInput(f"{name} must be one vector for each unit, [n, d], not {list(x.shape)}")
     x = x if x.dtype == np.float32 or x.dtype == np.float64 else x.astype(np.float64)
-    wrong = ~np.isfinite(x).all(1)
+    wrong = np.zeros(x.shape[0], dtype=bool)
+    for low in range(0, x.shape[0], CHUNK):
+        wrong[low : low + CHUNK] = ~np.isfinite(x[low : low + CHUNK]).all(1)
     if wrong.any():
         raise NonFinite(f"{name} is not finite in {int(wrong.sum())} units, such as ids {ids[wrong][:5].tolist()}")
     scale = power_of_two(x)
     return x if scale == 1 else x * x.dtype.type(scale)
+
+
+def in_order(x: NDArray[Any], order: Positions) -> NDArray[Any]:
+    """The rows in another order; themselves, not a copy, where it is their own (a memory map stays one)."""
+    return x if np.array_equal(order, np.arange(x.shape[0])) else x[order]
 
 
 def vectors(score: GroupScore, name: str = "embedding") -> Vectors:
@@ -121,7 +129,7 @@ def vectors(score: GroupScore, name: str = "embedding") -> Vectors:
     """
     order = np.argsort(score.ids, kind="stable")
     ids = score.ids[order]
-    return Vectors(checked_rows(name, field_of(score, name)[order], ids), ids, order)
+    return Vectors(checked_rows(name, in_order(field_of(score, name), order), ids), ids, order)
 
 
 def choose(
@@ -151,7 +159,8 @@ def choose(
     """
     check_count(score, count)
     check_finite(score.name, score.values, score.ids)
-    (check or vectors)(score)
+    if within == "class" or not count:  # else the selector itself checks all units
+        (check or vectors)(score)
     known = set(score.ids.tolist()) if start else set[int | str]()
     unknown = [one for one in start if one not in known]
     if unknown or len(set(start)) < len(start):

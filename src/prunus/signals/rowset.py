@@ -6,6 +6,7 @@ it is used. Nothing here is recomputed, and nothing is pickled.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,6 +23,7 @@ from prunus.train.step import per_row_loss
 Ids = NDArray[np.int64] | NDArray[np.str_]
 Array = ArrayLike | Tensor
 SHARD = shards.SHARD
+CHUNK = 8192
 
 
 class Signals:
@@ -95,6 +97,15 @@ class Signals:
         if name == "loss" and self._derivable(name):
             return per_row_loss(self.field("logits"), self.field("labels"))
         raise UnknownName("signal", name, self.names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a field, without reading it."""
+        stored = name if name in self._parts else "logits" if name == "probs" else name
+        if name == "loss" and name not in self._parts and self._derivable(name):
+            return (len(self),)
+        if stored not in self._parts:
+            raise UnknownName("signal", name, self.names)
+        return (len(self), *self._parts[stored][0].shape[1:])
 
     def __getattr__(self, name: str) -> Tensor:
         if name.startswith("_") or name in ("ids", "provenance"):
@@ -201,21 +212,34 @@ class Signals:
         return cls._of(_checked_ids(ids), parts, provenance)
 
     @classmethod
-    def from_parquet(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
-        """Predictions of any tool; see `prunus.signals.tables.read`."""
+    def from_parquet(
+        cls, path: str | Path, *, out: str | Path | None = None, **columns: str | Sequence[str]
+    ) -> Signals:
+        """Predictions of any tool; see `prunus.signals.tables.read`.
+
+        Args:
+            path: the table.
+            out: of parquet: a folder for shards that are written as the table is read, and read back through memory
+                maps; the table is never in memory as a whole.
+            columns: signal = column, or columns.
+        """
+        from prunus.signals import tables
+
+        return tables.read(path, **columns) if out is None else tables.convert(path, out, **columns)
+
+    @classmethod
+    def from_npz(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
+        """Arrays saved by numpy, without pickles; see `prunus.signals.tables.read`."""
         from prunus.signals import tables
 
         return tables.read(path, **columns)
 
     @classmethod
-    def from_npz(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
-        """Arrays saved by numpy, without pickles; see `prunus.signals.tables.read`."""
-        return cls.from_parquet(path, **columns)
-
-    @classmethod
     def from_jsonl(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
         """One JSON object per line; see `prunus.signals.tables.read`."""
-        return cls.from_parquet(path, **columns)
+        from prunus.signals import tables
+
+        return tables.read(path, **columns)
 
 
 def _tensor(name: str, value: Array) -> Tensor:
@@ -229,8 +253,9 @@ def _tensor(name: str, value: Array) -> Tensor:
             raise BadInput(f"{name} must hold numbers, not {array.dtype}")
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
-        array = np.ascontiguousarray(array)
-        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+        with warnings.catch_warnings():  # a read-only memory map stays one: nothing here writes to a field
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
     if tensor.dim() == 0:
         raise BadInput(f"{name} must have one entry per row, not a single number")
     if name == "labels" and not tensor.is_floating_point():
@@ -256,8 +281,11 @@ def _checked_ids(ids: ArrayLike) -> Ids:
 def _check_finite(name: str, tensor: Tensor, ids: Ids) -> None:
     if not tensor.is_floating_point():
         return
-    wrong = torch.isnan(tensor) if name == "logits" else ~torch.isfinite(tensor)
-    rows = wrong.flatten(1).any(1).numpy() if tensor.dim() > 1 else wrong.numpy()
+    rows = np.zeros(len(tensor), dtype=bool)
+    for low in range(0, len(tensor), CHUNK):  # a mapped field is not brought to memory as a whole
+        part = tensor[low : low + CHUNK]
+        wrong = torch.isnan(part) if name == "logits" else ~torch.isfinite(part)
+        rows[low : low + CHUNK] = wrong.flatten(1).any(1).numpy() if part.dim() > 1 else wrong.numpy()
     if rows.any():
         raise NonFinite(f"{name} is not finite in {int(rows.sum())} rows, such as ids {ids[rows][:5].tolist()}")
 

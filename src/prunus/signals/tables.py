@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.core.errors import BadInput, CorruptFile, UnknownName, require
+from prunus.signals import shards
 from prunus.signals.rowset import Signals
 
+BATCH = 65_536
+"""Rows of a table read at a time."""
 ALIASES = {
     "id": "ids",
     "label": "labels",
@@ -42,13 +45,49 @@ def read(path: str | Path, **columns: str | Sequence[str]) -> Signals:
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist")
-    table = _table(path)
+    return _signals(_table(path), columns, path.name)
+
+
+def convert(path: str | Path, out: str | Path, **columns: str | Sequence[str]) -> Signals:
+    """Signals from a parquet table, row group by row group into shards, opened through memory maps.
+
+    Args:
+        path: `.parquet`.
+        out: folder, made if needed.
+        columns: as `read` takes them.
+
+    Raises:
+        BadInput: not parquet. CorruptFile, UnknownName: as `read`.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".parquet" or not path.exists():
+        raise BadInput(f"{path} is no parquet file: only these are read in parts; leave out= away")
+    arrow = require("pyarrow.parquet", "data")
+    start = 0
+    with shards.Writer(out) as writer:
+        try:
+            for batch in arrow.ParquetFile(path).iter_batches(BATCH):
+                part = _signals(_columns(batch, path), columns, path.name, start)
+                writer.add(part.ids, {name: part.field(name) for name in part.names})
+                start += len(part)
+        except (ValueError, OSError, KeyError) as error:
+            if isinstance(error, BadInput):
+                raise
+            raise CorruptFile(f"{path} can't be read as parquet: {error}") from error
+    return Signals.load(out)
+
+
+def _signals(
+    table: dict[str, NDArray[Any]], columns: Mapping[str, str | Sequence[str]], name: str, start: int = 0
+) -> Signals:
+    """The columns that are signals, with ids; rows without ids are called by their place from `start` on."""
     named = {ALIASES.get(signal, signal): column for signal, column in columns.items()}
     chosen = _found(table) | named
     fields = {signal: _column(table, column) for signal, column in chosen.items()}
     ids = fields.pop("ids", None)
     if ids is None:
-        ids = np.array([f"{path.name}:{row}" for row in range(len(next(iter(fields.values()), ())))])
+        rows = len(next(iter(fields.values()), ()))
+        ids = np.array([f"{name}:{row}" for row in range(start, start + rows)])
     return Signals(ids, **fields)
 
 
@@ -69,19 +108,40 @@ def _table(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _arrow(path: Path, kind: str) -> dict[str, NDArray[Any]]:
-    arrow = require("pyarrow", "data")
     module = require("pyarrow.parquet" if kind == ".parquet" else "pyarrow.csv", "data")
     table = module.read_table(path) if kind == ".parquet" else module.read_csv(path)
+    return _columns(table.combine_chunks(), path)
+
+
+def _columns(table: Any, path: Path) -> dict[str, NDArray[Any]]:
+    """Columns of an arrow table or batch as arrays; lists of one length become `[n, length]`."""
+    arrow = require("pyarrow", "data")
     found: dict[str, NDArray[Any]] = {}
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
+    for name in table.schema.names:
+        column = table.column(name)
+        column = column.combine_chunks() if isinstance(column, arrow.ChunkedArray) else column
         if column.null_count:
             raise BadInput(f"column {name!r} of {path} has {column.null_count} empty cells")
-        if arrow.types.is_list(column.type) or arrow.types.is_fixed_size_list(column.type):
-            found[name] = _array(name, column.to_pylist())
+        nested = any(check(column.type) for check in (arrow.types.is_list, arrow.types.is_large_list))
+        if nested or arrow.types.is_fixed_size_list(column.type):
+            found[name] = _lists(name, column)
         else:
             found[name] = _array(name, column.to_numpy(zero_copy_only=False))
     return found
+
+
+def _lists(name: str, column: Any) -> NDArray[Any]:
+    """A column of lists; numbers go to an array without becoming Python objects."""
+    compute = require("pyarrow.compute", "data")
+    lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+    if len(lengths) > 1:
+        raise BadInput(f"column {name!r} has lists of different lengths")
+    inner = column.flatten()
+    if inner.null_count:
+        raise BadInput(f"column {name!r} has {inner.null_count} empty entries in its lists")
+    if inner.type.id in (require("pyarrow", "data").list_(inner.type).id, column.type.id):
+        return _array(name, column.to_pylist())  # lists of lists
+    return inner.to_numpy(zero_copy_only=False).reshape(len(column), *lengths)
 
 
 def _array(name: str, values: Any) -> NDArray[Any]:
