@@ -35,7 +35,7 @@ def test_signals_at_hand_cost_nothing(made: Path):
 def test_verify_tries_the_shortlist_on_the_rows_given(made: Path, here: Path):
     flags = ("--verify", "--model", "prunus:tinycnn?width=2", "--sample", 100, "--seeds", 2, "--epochs", 1, "--jobs", 0)
     told = done("advise", made / "train.npz", "30% rows", *flags, "--have", "embedding").out
-    assert "verified on at most 100 rows, judged on rows of role val:" in told
+    assert "verified: trained on 100 rows at most, judged on held-out rows of role val:" in told
     folder = here / told.rstrip().rpartition("run  ")[2]
     assert (folder / "report.html").is_file() and (folder / "recipe.json").is_file()
 

@@ -37,10 +37,11 @@ def situation(found: Situation) -> str:
     classes = "no class labels"
     if found.classes:
         classes = f"{found.classes} classes (largest / smallest {found.imbalance:.2f}), {noise(found)}"
+    share = round(100 * found.share, 1)
     of_class = f", {found.per_class:,.0f} of a class" if found.classes else ""
     return (
         f"{found.name}: {found.rows:,} rows, {classes}, {100 * found.copies:.1f} % copies\n"
-        f"keeps {100 * found.share:.3g} %, {found.kept:,} rows{of_class}; drops {100 - 100 * found.share:.3g} %"
+        f"keeps {share:g} %, {found.kept:,} rows{of_class}; drops {100 - share:g} %"
     )
 
 

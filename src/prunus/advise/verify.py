@@ -18,7 +18,7 @@ from prunus.run import run_recipe
 
 RECORDED_SEED = 1000  # of the run that records signals: no arm's own
 LEAST = 3  # arms tried, where the shortlist is shorter
-VAL = 0.25
+VAL, METRIC = 0.25, "accuracy"
 SHORTEST, WINDOW = 4, 10  # epochs of the recorded run at least; of a window at most
 
 
@@ -29,7 +29,7 @@ class Trial:
     Attributes:
         data: the data table of a recipe: source, label, image, ...
         model: its model table: source, classes, options, weights.
-        sample: rows at most, the val rows among them.
+        sample: rows to train on at most, and rows of role val.
         seeds, epochs, batch, lr: of the trainings on what each arm keeps.
     """
 
@@ -78,11 +78,11 @@ def recipe_of(advice: Advice, trial: Trial, asked: Asked | None = None) -> Recip
     fit = {**given.pop("fit", {}), "limit": trial.sample}
     raw = {
         "run": {"name": "advise", "seeds": list(range(trial.seeds))},
-        "data": {**given, "fit": fit, "val": {"share": VAL}},
+        "data": {**given, "fit": fit, "val": {"share": VAL, "limit": trial.sample}},
         "model": dict(trial.model),
         "train": {"main": {"epochs": trial.epochs, "equal": advice.equal, "batch": trial.batch, "lr": trial.lr}},
         "signals": {"train": "main", "seeds": [RECORDED_SEED], "epochs": recorded, "recorder": {"window": window}},
-        "measure": {"metrics": ["accuracy"], "role": "val"},
+        "measure": {"metrics": [METRIC], "role": "val"},
         "controls": {"rows": sorted({"random", advice.control})},
         "arms": [{"prune": one} for one in tried],
         "report": {"title": f"The adviser's shortlist on {advice.situation.name}", "forms": ["html", "markdown"]},
@@ -130,5 +130,6 @@ def run_trial(
     done = run_recipe(recipe, runs=runs, jobs=jobs, max_hours=max_hours)
     read = runfolder.read(done.folder, title=recipe.report.title)
     # A picture of many methods, where there is one, has taken its arms out of the list: here the list is wanted.
-    listed = ReportData(read.title, read.results, verdicts=verdicts.over_arms(read.results))
+    results = read.results.where(metric=METRIC)
+    listed = ReportData(read.title, results, verdicts=verdicts.over_arms(results))
     return Verified(done.folder, listed, against)

@@ -110,6 +110,6 @@ def _verify(
     recipe = recipe_of(advice, Trial(table, {"source": base, **known, "options": given}, **trial), asked)
     done = run_trial(recipe, advice.control, **limits)
     result = {**advice.to_json(), "verified": [vars(line) for line in done.lines], "run": str(done.folder)}
-    tried = f"verified on at most {trial['sample']:,} rows, judged on rows of role val:"
+    tried = f"verified: trained on {trial['sample']:,} rows at most, judged on held-out rows of role val:"
     shown = f"{text.render(advice)}\n\n{tried}\n{done}\n\nrun  {done.folder}"
     show(result, as_json=as_json, text=shown)
