@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--strength", type=float, default=0.5, help="of the penalty: strength * lr * steps kills scales"
     )
-    parser.add_argument("--budget", default="60% channels", help="what stays")
+    parser.add_argument("--budget", default="60% macs", help="what stays")
     args = parser.parse_args()
     data = Path(os.environ.get("PRUNUS_DATA", "../shared/data"))
     net = CifarResNet(20).eval()
@@ -64,6 +64,7 @@ def main() -> None:
         "no penalty": {"steps": args.steps, "strength": 0.0},
         "all scales": {"global_steps": args.steps, "steps": 0, "strength": args.strength},
         "masksparsity": {"steps": args.steps, "strength": args.strength, "rule": "smooth_l1"},
+        "masksparsity (official)": {"steps": args.steps, "strength": args.strength, "parity": "official"},
     }
     lines, gaps, plain = [], [], None
     for name, options in arms.items():

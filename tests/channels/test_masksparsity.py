@@ -24,22 +24,35 @@ def rows():
 
 def planned(**options):
     prunable = ModelPrunable(seeded(TinyCNN, 0, width=4), torch.zeros(1, 1, 8, 8))
+    torch.nn.init.ones_(prunable.model.bn1.bias)
     return prunable, plan_search(
         prunable, find("channels/masksparsity"), Budget.parse("60% channels"), data=rows(), options=options
     )
 
 
 def test_what_goes_is_at_zero_and_what_stays_is_not():
-    prunable, plan = planned(steps=30, lr=0.1, strength=0.5, rule="smooth_l1", batch=32)
+    _, plan = planned(steps=30, lr=0.1, strength=0.5, rule="smooth_l1", batch=32)
     trained = {edit.parameter: edit.value for edit in plan.edits}
     for name, kept in plan.groups.items():
         scale = trained[name.replace("conv", "bn").removesuffix(":0")]
         assert np.abs(scale[kept.dropped()]).max(initial=0) < 0.1
         assert np.abs(scale[kept.index()]).min() > 0.5
+        shift = trained[name.replace("conv", "bn").replace(".weight:0", ".bias")]
+        assert np.abs(shift[kept.dropped()]).max(initial=0) < 0.1
     assert "bn1.running_mean" in trained
-    x = torch.from_numpy(rows()[0])
-    whole, small = (prunable.apply(plan, mode=mode).eval()(x) for mode in ("mask", "cut"))
-    torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_released_penalties_leave_shifts_alone():
+    _, ours = planned(steps=1, lr=0.1, strength=10.0)
+    _, released = planned(steps=1, lr=0.1, strength=10.0, parity="official")
+    gone = ours.groups["conv1.weight:0"].dropped()
+    moved = [abs(value("bn1.bias", plan)[gone]).max() for plan in (ours, released)]
+    assert moved[0] < 0.5 < moved[1]
+    np.testing.assert_allclose(value("bn1.weight", ours)[gone], value("bn1.weight", released)[gone])
+
+
+def value(name, plan):
+    return next(edit.value for edit in plan.edits if edit.parameter == name)
 
 
 def test_nothing_is_trained_without_steps():

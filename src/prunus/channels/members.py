@@ -38,9 +38,7 @@ def learnt(group: Any, *signals: str) -> list[Any]:
     members = (*group.writers, *group.readers, *group.vectors)
     found = [m for m in members if all(getattr(m, name, None) is not None for name in signals)]
     if not found:
-        raise BadInput(
-            f"group {group.name} has no {' and '.join(signals)}: collect these signals with labelled data first"
-        )
+        raise BadInput(f"group {group.name} has no {' and '.join(signals)}: collect that with labelled data first")
     return found
 
 

@@ -99,7 +99,7 @@ def precropping(
     counts = _fitted(prunable, budget, chosen)
     kept = {name: Kept.of_ids(np.arange(count), _sizes(prunable)[name]) for name, count in counts.items()}
     made = {"method": "channels/precropping", "densities": {name: round(value, 9) for name, value in known.items()}}
-    return Plan("channels", kept, budget, _cost(prunable, counts), _cost(prunable, _sizes(prunable)), (), {}, (), made)
+    return Plan("channels", kept, budget, prunable.count(counts), prunable.count(_sizes(prunable)), (), {}, (), made)
 
 
 def writers_of(prunable: Any) -> dict[str, Matrix]:
@@ -159,6 +159,8 @@ def by_rule(
     reduce: str, least: int,
 ) -> Widths:  # fmt: skip
     """`widths(factor)`: kept count of each group, when every root of a density is multiplied by `factor`."""
+    if rule not in ("sqrt", "sequential"):
+        raise UnknownName("rule", rule, ("sqrt", "sequential"))
     sizes = _sizes(prunable)
 
     def widths(factor: float) -> dict[str, int]:
@@ -179,8 +181,6 @@ def by_rule(
             now[matrix.group] = _together(asked[matrix.group], reduce)
         return {name: now[name] if name in asked else size for name, size in sizes.items()}
 
-    if rule not in ("sqrt", "sequential"):
-        raise UnknownName("rule", rule, ("sqrt", "sequential"))
     return widths
 
 
@@ -201,7 +201,7 @@ def _together(asked: list[tuple[int, int]], reduce: str) -> int:
 
 def _fitted(prunable: Any, budget: Budget, widths: Widths) -> dict[str, int]:
     """The widths of the largest common factor that meets the budget, and single steps of the next that still fit."""
-    dense = _cost(prunable, _sizes(prunable))
+    dense = prunable.count(_sizes(prunable))
     limits = {term.quantity: term.limit(dense[term.quantity]) * (1 + 1e-12) for term in budget.terms}
 
     def rounded(factor: float) -> dict[str, int]:
@@ -209,7 +209,7 @@ def _fitted(prunable: Any, budget: Budget, widths: Widths) -> dict[str, int]:
         return {name: min(-(-count // step) * step, sizes[name]) for name, count in widths(factor).items()}
 
     def affordable(counts: dict[str, int]) -> bool:
-        found = _cost(prunable, counts)
+        found = prunable.count(counts)
         return all(found[quantity] <= limit for quantity, limit in limits.items())
 
     def meets(factor: float) -> bool:
@@ -217,7 +217,7 @@ def _fitted(prunable: Any, budget: Budget, widths: Widths) -> dict[str, int]:
 
     low, high = 0.0, 1.0
     if not meets(LEAST):
-        found = _cost(prunable, rounded(LEAST))
+        found = prunable.count(rounded(LEAST))
         nearest = " and ".join(f"{100 * found[q] / dense[q]:.4g}% {q}" for q in limits)
         raise BudgetUnreachable(f"{budget} can't be met by widths", nearest=nearest)
     while meets(high) and high < 1e6:
@@ -237,10 +237,6 @@ def _share(prunable: Any, budget: Budget) -> float:
     dense = prunable.cost()
     share = min(min(term.limit(dense[term.quantity]) / dense[term.quantity], 1.0) for term in budget.terms)
     return max(share, LEAST)
-
-
-def _cost(prunable: Any, counts: Mapping[str, int]) -> dict[str, float]:
-    return {**prunable.count(counts), "channels": float(sum(counts.values()))}
 
 
 def _sizes(prunable: Any) -> dict[str, int]:

@@ -136,9 +136,8 @@ def plan_channels(
     }
     if signals is not None:
         made["signals"] = dict(signals.provenance)
-    dense = {**prunable.cost(), "channels": float(sum(group.size for group in touched.values()))}
-    planned = {**prunable.count(counts), "channels": float(sum(counts.values()))}
-    return Plan("channels", kept, asked, planned, dense, edits, {}, (), made, prunable.fingerprint())
+    dense = prunable.priced({name: group.size for name, group in touched.items()})
+    return Plan("channels", kept, asked, prunable.priced(counts), dense, edits, {}, (), made, prunable.fingerprint())
 
 
 def _compensators(asked: str | Sequence[str] | None, found: registry.Method) -> list[registry.Method]:
@@ -193,11 +192,7 @@ def _counts(
         tags = {name: name if scope == "group" else (group.tag or name) for name, group in groups.items()}
         values = normalised(values, "isomorphic", tags)
     levels = [Level(name, values[name], groups[name].tag) for name in groups]
-
-    def cost(counts: Mapping[str, int]) -> Mapping[str, float]:
-        return {**prunable.count(counts), "channels": float(sum(counts.values()))}
-
-    return by_cost(levels, budget, cost, floor_share=floor_share)
+    return by_cost(levels, budget, prunable.priced, floor_share=floor_share)
 
 
 def _best(group: GroupScore, count: int) -> Kept:

@@ -100,6 +100,10 @@ class ModelPrunable:
         channels = sum(chosen.get(group.name, group.size) for group in self.graph.groups)
         return {"params": float(counts.params), "macs": float(counts.macs), "channels": float(channels)}
 
+    def priced(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """params, macs and channels where the named groups keep so many units; `channels` are those of these groups alone."""
+        return {**self.count(counts), "channels": float(sum(counts.values()))}
+
     def cost(self, plan: Plan | None = None) -> dict[str, float]:
         """params, macs (if there is an example input), weights; under a plan its own units too."""
         if plan is None or plan.unit == "channels":
