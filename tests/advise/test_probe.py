@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from prunus.advise.probe import look
 from prunus.advise.wrong_labels import wrong_labels
@@ -75,6 +76,23 @@ def test_signals_at_hand_are_named_and_their_embedding_is_looked_at(digits):
     assert seen.noise == pytest.approx(0.0, abs=0.05) and seen.have == {"embedding"}
     told = look(rows, "50% rows", noise=0.4)
     assert (told.noise, told.noise_given) == (0.4, True)
+
+
+def test_labels_that_a_torch_dataset_does_not_carry_are_read(digits):
+    x, y = digits
+    rows = torch.utils.data.TensorDataset(torch.from_numpy(x[:200]), torch.from_numpy(y[:200]))
+    found = look(Dataset(rows), "50% rows")
+    assert found.classes == 10 and found.inputs == (64,)
+
+
+def test_columns_of_numbers_are_compared_and_text_is_not(digits):
+    x, y = digits
+    columns = {f"c{place}": values for place, values in enumerate(x[:300].T)}
+    found = look(Dataset(columns | {"y": y[:300]}, label="y"), "33% rows")
+    assert (found.inputs, found.classes, found.budget) == ((64,), 10, "33% rows")
+    assert found.noise == pytest.approx(0.0, abs=0.05)
+    words = look(Dataset({"text": ["a b"] * 40, "y": y[:40]}, label="y"), "7 rows")
+    assert (words.inputs, words.noise, words.noise_at_most, words.budget) == ((), None, None, "17.5% rows")
 
 
 def test_rows_without_classes(digits):

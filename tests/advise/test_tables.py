@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from advise.tables import TABLES, situation
 from prunus.advise import collect, measured
-from prunus.advise.advice import Asked, advise
+from prunus.advise.advice import advise
+from prunus.advise.asked import Asked
 from prunus.advise.verify import Trial, data_table, recipe_of, run_trial
 from prunus.core import files, registry
 from prunus.core.chain import find_selector
@@ -57,9 +59,17 @@ def test_a_run_becomes_a_table(folder: Path) -> None:
     assert set(arms) == {"aum + ccs(hard_cut=0.2)", "aum + top", "k_center", "random"}
     ccs = arms["aum + ccs(hard_cut=0.2)"]
     assert (ccs.method, ccs.select, ccs.select_options, ccs.needs) == ("aum", "ccs", {"hard_cut": 0.2}, ("aum", "seen"))
-    assert (
-        arms["k_center"].needs == ("embedding",) and arms["random"].needs == () and ccs.upfront > arms["random"].upfront
-    )
+    assert (arms["k_center"].needs, arms["random"].needs) == (("embedding",), ())
+    assert table.inputs == (1, 8, 8) and ccs.signals > arms["random"].signals == 0 and ccs.selection > 0
+
+
+def test_a_run_that_is_not_complete_is_refused(folder: Path, tmp_path: Path) -> None:
+    half = Path(shutil.copytree(folder, tmp_path / "half", symlinks=True))
+    lines = (half / "metrics" / "k_center.jsonl").read_text().splitlines()
+    left = [line for line in lines if not ('"20% rows"' in line and '"seed": 1' in line)]
+    (half / "metrics" / "k_center.jsonl").write_text("\n".join(left))
+    with pytest.raises(BadInput, match="lacks 1 of the results"):
+        collect.tables_of(half)
 
 
 def test_figures_are_those_of_the_run_folder(folder: Path) -> None:

@@ -23,12 +23,19 @@ def test_the_budget_needs_no_quotes_and_json_says_the_same(made: Path):
     assert found["methods"] and found["control"] == "random_balanced"
 
 
+def test_flags_of_the_selector_narrow_what_is_asked(made: Path):
+    words = ("advise", made / "train.npz", "30% rows", "--noise", 0.2, "--method", "aum", "--json")
+    every, one = done(*words).json["answer"], done(*words, "--hard-cut", 0.3).json["answer"]
+    assert "aum + ccs(hard_cut=0.0)" in every and "aum + ccs(hard_cut=0.3)" in every
+    assert "aum + ccs(hard_cut=0.0)" not in one and one.startswith("aum + ccs(hard_cut=0.3)")
+
+
 def test_signals_at_hand_cost_nothing(made: Path):
     found = done(
         "advise", made / "train.npz", "30% rows", "--signals", made / "sig", "--have", "aum,seen", "--json"
     ).json
     cost = {method["name"]: (method["missing"], method["upfront"]) for method in found["methods"]}
-    assert cost["k_center"] == ([], 0.0) and cost["aum + ccs"] == ([], 0.0)
+    assert cost["k_center"][0] == cost["aum + ccs"][0] == [] and cost["k_center"][1] < 0.1  # selection alone
     assert cost["el2n_sum + d2"][0] == ["el2n_sum"]
 
 
@@ -47,5 +54,8 @@ def test_refusals_say_what_to_write(made: Path):
     assert "--model SPEC" in refused(2, "advise", data, "30% rows", "--verify")
     assert "did you mean el2n_sum" in refused(2, "advise", data, "30% rows", "--method", "el2n_som")
     assert "name the method too" in refused(2, "advise", data, "30% rows", "--select", "top")
+    assert "no option of select/ccs named 'keep'" in refused(
+        2, "advise", data, "30% rows", "--method", "aum", "--keep", "hardest"
+    )
     assert "epochs or steps" in refused(2, "advise", data, "30% rows", "--equal", "time")
     assert "share of wrong labels" in refused(2, "advise", data, "30% rows", "--noise", 20)

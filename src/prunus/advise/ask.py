@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from prunus.advise.advice import Advice, Asked, Equal, advise
+from prunus.advise.advice import Advice, Equal, advise
+from prunus.advise.asked import Asked
 from prunus.advise.probe import look
 from prunus.core.budget import Budget
 from prunus.prunables.dataset import Dataset

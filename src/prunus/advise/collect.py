@@ -1,4 +1,4 @@
-"""From run folders to measured tables: `python -m prunus.advise.collect RUN... --out src/prunus/advise/measured.json`.
+"""From complete run folders to measured tables: `python -m prunus.advise.collect RUN... --out src/prunus/advise/measured.json`.
 
 Tables of the same recipe (by name) in the file are replaced, all others stay, so that recipes can be added one by one.
 """
@@ -18,14 +18,16 @@ import numpy as np
 from prunus.advise import measured
 from prunus.advise.measured import Arm, Cell, Table
 from prunus.core import files
+from prunus.core.arms import better_is
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.results import Results
 from prunus.recipe.cases import Case, cases
 from prunus.recipe.schema import Recipe
 from prunus.report.build import kept_share
+from prunus.report.cost import SELECTION, SIGNALS
 from prunus.report.data import Heat, HeatCell
-from prunus.report.heat import Picture, heats, pictures
+from prunus.report.heat import Picture, heats, in_trainings, pictures, quality
 from prunus.run.catalogue import method_facts
 
 GIVEN = {"labels", "ids", "scores"}
@@ -36,10 +38,14 @@ def tables_of(folder: str | Path) -> list[Table]:
     """Every table that the results of a run folder hold.
 
     Raises:
-        BadInput: no recipe, no results, or too few methods over rows to make a table.
+        BadInput: no recipe, results that are missing, too few methods over rows to make a table, or a metric that is better when low.
     """
     run = _Run(Path(folder))
-    name = run.recipe.run.name
+    name, metric = run.recipe.run.name, quality(run.results)
+    if missing := run.missing(metric):
+        raise BadInput(f"{folder} lacks {missing} of the results that its recipe asks for: run it to the end first")
+    if better_is(metric) == "lower":
+        raise BadInput(f"tables are of metrics that are better when high, and {name} measured {metric}")
     found = [
         _table(run, picture, heat, first)
         for picture, heat in zip(pictures(run.results), heats(run.results))
@@ -68,8 +74,19 @@ class _Run:
         return Results.read(sorted((self.folder / "metrics").glob("*.jsonl")))
 
     @cached_property
+    def every(self) -> tuple[Case, ...]:
+        return cases(self.recipe)
+
+    @cached_property
     def cases(self) -> dict[str, Case]:
-        return {case.arm: case for case in cases(self.recipe)}
+        return {case.arm: case for case in self.every}
+
+    def missing(self, metric: str) -> int:
+        """How many seeds of how many cases have no result yet."""
+        made = {(row.what, row.budget, row.seed) for row in self.results.where(metric=metric)}
+        seeds = self.recipe.run.seeds
+        asked = {(case.arm, case.budget, seed) for case in self.every for seed in case.seeds or seeds}
+        return len(asked - made)
 
     @cached_property
     def versions(self) -> dict[str, str]:
@@ -81,12 +98,12 @@ class _Run:
         return self.folder / "arms" / files.safe_name(arm) / files.safe_name(budget)
 
     def rows(self, data: str) -> dict[str, np.ndarray]:
-        """ids, labels and, where wrong ones were put in, clean_labels of the rows of role fit."""
+        """ids, x, labels and, where wrong ones were put in, clean_labels of the rows of role fit."""
         for case in self.cases.values():
             if case.data == data and case.budget:
                 for link in sorted(self.place(case.arm, case.budget).glob("seed*/data/fit.safetensors")):
                     arrays = files.read_arrays(link)
-                    return {name: arrays[name] for name in ("ids", "labels", "clean_labels") if name in arrays}
+                    return {name: arrays[name] for name in ("ids", "x", "labels", "clean_labels") if name in arrays}
         raise BadInput(f"{self.folder} holds no rows of the data {data!r} any more: run its recipe again")
 
 
@@ -104,6 +121,7 @@ def _table(run: _Run, picture: Picture, heat: Heat, first: str) -> Table:
         data=recipe.data[case.data].source,
         model=recipe.model[case.model].source,
         setting=", ".join(filter(None, [first, heat.title])),
+        inputs=rows["x"].shape[1:] if "x" in rows else (),
         rows=len(rows["ids"]),
         classes=len(sizes),
         imbalance=float(sizes.max() / sizes.min()),
@@ -145,9 +163,10 @@ def _arm(
     select = step.select.name if step.select else str(facts.defaults.get("select", ""))
     needs = set(facts.needs) | set(method_facts("select", select).needs if select else ())
     options = dict(step.select.options) if step.select else {}
+    signals, selection = (in_trainings(found, picture.dense, (part,)) or 0.0 for part in (SIGNALS, SELECTION))
     return Arm(
-        row.name, step.method.name, select, dict(step.method.options), options, tuple(sorted(needs - GIVEN)),
-        row.upfront or 0.0, tuple(cells),
+        step.label, step.method.name, select, dict(step.method.options), options, tuple(sorted(needs - GIVEN)),
+        signals, selection, tuple(cells),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 One column (a table at one budget) of each recipe is taken, its nearest, where it is at most one step farther than the nearest of
 all. Each of these counts as one step apart: ten times as many rows of a class, half or twice the share kept, ten points more of
-wrong labels.
+wrong labels. The steps are a choice, about what turns a verdict round in the tables, and no measurement.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from prunus.advise.probe import Situation
 from prunus.core import registry
 from prunus.core.chain import find_selector
 from prunus.core.registry import Method
+from prunus.flow.labelled import needs_labels
 
+KINDS = ("criterion", "dynamic")
 NOISE_STEP = 0.1
 BESIDE = 1.0  # steps by which a column may be farther than the nearest
 FAR = 1.5  # steps beyond which the nearest measurement says little
@@ -34,6 +36,11 @@ class Column:
     distance: float
 
     @property
+    def share(self) -> float:
+        """Kept, in 0..1."""
+        return self.table.budgets[self.place]
+
+    @property
     def weight(self) -> float:
         """Halves with every step."""
         return 0.5**self.distance
@@ -47,7 +54,7 @@ class Expected:
         arm: settings, needs and cost, from the nearest column that has it.
         seen: columns and cells, nearest first.
         missing: signals that are not at hand.
-        upfront: trainings on all rows that missing signals and selection cost.
+        upfront: trainings on all rows that selection, and signals if any is missing, cost.
         break_even: trainings on what is kept after which that is paid back; inf where it never is.
     """
 
@@ -70,14 +77,23 @@ class Expected:
 
     @property
     def loses(self) -> bool:
-        """Whether it lost in the nearest column, or in one that is hardly farther."""
-        first = self.seen[0][0].weight
-        return any(cell.word == "worse" and column.weight >= first / 2 for column, cell in self.seen)
+        """Whether it lost in the nearest column, or in another of them."""
+        return any(cell.word == "worse" for _, cell in self.seen)
+
+    @property
+    def behind(self) -> bool:
+        """Whether it lost, or would have if the nearest table held this comparison alone: its interval lies below 0."""
+        ends = self.nearest.interval
+        return self.loses or (ends is not None and ends[1] < 0)
 
     @property
     def wins(self) -> bool:
-        """Whether it won in the nearest column and lost in none."""
-        return self.nearest.word == "better" and not self.loses
+        """Whether it won in one of the columns and lost in none."""
+        return not self.loses and any(cell.word == "better" for _, cell in self.seen)
+
+    def first(self, word: str) -> tuple[Column, Cell]:
+        """The nearest column and cell with this word, or the nearest of all."""
+        return next((seen for seen in self.seen if seen[1].word == word), self.seen[0])
 
 
 def nearest(tables: Iterable[Table], situation: Situation, equal: str) -> tuple[Column, ...]:
@@ -112,22 +128,28 @@ def expected(columns: Sequence[Column], situation: Situation, equal: str) -> tup
             if (cell := arm.cells[column.place]) is not None:
                 seen.setdefault(key(arm), []).append((column, arm, cell))
     made = [_expected(found, situation, equal) for found in seen.values()]
-    usable = [one for one in made if situation.classes or set(one.missing) <= {"embedding"}]
+    usable = [one for one in made if situation.classes or not any(map(needs_labels, methods_of(one.arm)))]
     return tuple(sorted(usable, key=lambda one: (one.loses, -one.difference, one.arm.name)))
 
 
 def _expected(found: list[tuple[Column, Arm, Cell]], situation: Situation, equal: str) -> Expected:
     arm = found[0][1]
     missing = tuple(name for name in arm.needs if name not in situation.have)
-    upfront = arm.upfront if missing or not arm.needs else 0.0
+    upfront = arm.selection + (arm.signals if missing else 0.0)
     saved = 1 - situation.share if equal == "epochs" else 0.0
     paid = 0.0 if upfront == 0 else upfront / saved if saved > 0 else math.inf
     return Expected(arm, tuple((column, cell) for column, _, cell in found), missing, upfront, paid)
 
 
+def methods_of(arm: Arm) -> tuple[Method, ...]:
+    """The criterion, or the method that chooses while training, and the selector where there is one."""
+    method = registry.find(arm.method, unit="rows", kind=KINDS)
+    return (method, find_selector(arm.select)) if arm.select else (method,)
+
+
 def key(arm: Arm) -> str:
     """The same for the same method with the same settings, in whatever table, written out or left at their defaults."""
-    method = registry.find(arm.method, unit="rows", kind=("criterion", "dynamic"))
+    method, *_ = methods_of(arm)
     settings = [method.id, {**_defaults(method), **arm.method_options}, arm.select, select_options(arm)]
     return json.dumps(settings, sort_keys=True, default=str)
 

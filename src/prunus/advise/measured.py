@@ -42,10 +42,10 @@ class Arm:
     """A method with its settings, over the budgets of a table.
 
     Attributes:
-        name: as in the report.
+        name: what it is made of: `aum + ccs(hard_cut=0.3)`.
         method, select: names; options of each.
         needs: signals that both read.
-        upfront: signals and selection, in trainings on all rows.
+        signals, selection: what each costs, in trainings on all rows.
         cells: one for each budget of the table, None where it was not run.
     """
 
@@ -55,7 +55,8 @@ class Arm:
     method_options: Mapping[str, Any]
     select_options: Mapping[str, Any]
     needs: tuple[str, ...]
-    upfront: float
+    signals: float
+    selection: float
     cells: tuple[Cell | None, ...]
 
 
@@ -67,6 +68,7 @@ class Table:
         run: name of the recipe; recipe: its hash.
         data, model: sources, as in the recipe.
         setting: of the recipe, as in the report.
+        inputs: shape of one row.
         rows, classes, imbalance: of the rows trained on (largest class over smallest).
         label_noise: share of them that got a wrong label.
         equal: steps or epochs: what subsets got as much of as all rows.
@@ -83,6 +85,7 @@ class Table:
     data: str
     model: str
     setting: str
+    inputs: tuple[int, ...]
     rows: int
     classes: int
     imbalance: float
@@ -128,7 +131,7 @@ def _tables(value: Mapping[str, Any], where: str) -> tuple[Table, ...]:
 
 def _table(value: Mapping[str, Any]) -> Table:
     read: dict[str, Any] = {**value, "arms": tuple(_arm(arm) for arm in value["arms"])}
-    read |= {name: tuple(value[name]) for name in ("budgets", "base")}
+    read |= {name: tuple(value[name]) for name in ("inputs", "budgets", "base")}
     return Table(**read)
 
 

@@ -16,7 +16,7 @@ from prunus.advise.wrong_labels import WrongLabels, wrong_labels
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput
 from prunus.core.rng import Rng
-from prunus.prunables.dataset import Dataset
+from prunus.prunables.dataset import Batch, Dataset
 from prunus.prunables.roles import require_role
 from prunus.signals.rowset import Signals
 from prunus.sources.content import equal_groups, read_content
@@ -32,6 +32,8 @@ class Situation:
     Attributes:
         name: of the data.
         rows, kept: before, and asked to stay.
+        budget: what stays as a share, for a sample of these rows too: "30% rows".
+        inputs: shape of one row's input; () where it is text, or of several parts.
         classes: 0 without class labels.
         imbalance: rows of the largest class for one of the smallest; None without classes.
         copies: share of the rows read whose content another row has.
@@ -44,6 +46,8 @@ class Situation:
     name: str
     rows: int
     kept: int
+    budget: str
+    inputs: tuple[int, ...] = ()
     classes: int = 0
     imbalance: float | None = None
     copies: float = 0.0
@@ -56,11 +60,6 @@ class Situation:
     def share(self) -> float:
         """Kept, in 0..1."""
         return self.kept / self.rows
-
-    @property
-    def budget(self) -> str:
-        """The share as a budget, in tenths of a percent: for a sample of these rows."""
-        return f"{max(100 * self.share, 0.1):.1f}% rows".replace(".0%", "%")
 
     @property
     def per_class(self) -> float:
@@ -95,7 +94,7 @@ def look(
     if noise is not None and not 0 <= noise < 1:
         raise BadInput(f"noise is the share of wrong labels, in 0..1, not {noise}")
     kept = asked.count(len(data))
-    labels = data.known_labels
+    labels = data.labels
     classed = labels is not None and labels.ndim == 1 and labels.dtype.kind in "biu"
     _, sizes = np.unique(labels, return_counts=True) if classed and labels is not None else (None, np.zeros(0))
     found = None if noise is not None or not classed else _estimate(data, signals)
@@ -104,6 +103,8 @@ def look(
         name=data.name,
         rows=len(data),
         kept=kept,
+        budget=asked.short() if "%" in asked.short() else f"{max(100 * kept / len(data), 0.1):.3g}% rows",
+        inputs=_shape(data),
         classes=int(sizes.size),
         imbalance=float(sizes.max() / sizes.min()) if sizes.size else None,
         copies=_copies(data),
@@ -116,6 +117,22 @@ def look(
 
 def _sample(data: Dataset, most: int) -> Dataset:
     return data if len(data) <= most else data.select(Rng(0, "advise").sample(data.ids, most))
+
+
+def _shape(data: Dataset) -> tuple[int, ...]:
+    x = _inputs(next(iter(data.batches(1))), data)
+    return () if x is None else tuple(x.shape[1:])
+
+
+def _inputs(batch: Batch, data: Dataset) -> torch.Tensor | None:
+    """What a batch feeds: its input, or its columns side by side where all but ids and labels are numbers; else None."""
+    if not isinstance(batch, dict):
+        x = batch[1]
+        return x if isinstance(x, torch.Tensor) and x.is_floating_point() else None
+    parts = [values for name, values in batch.items() if name not in ("ids", data.label)]
+    if not parts or not all(isinstance(values, torch.Tensor) and values.ndim == 1 for values in parts):
+        return None
+    return torch.stack([values.float() for values in parts], 1)
 
 
 def _copies(data: Dataset) -> float:
@@ -140,8 +157,8 @@ def _features(rows: Dataset) -> NDArray[np.float32] | None:
     small = rows if rows.preprocess is None else rows.with_preprocess(size=SIDE)
     parts: list[torch.Tensor] = []
     for batch in small.batches(500):
-        x = None if isinstance(batch, dict) else batch[1]
-        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        x = _inputs(batch, rows)
+        if x is None:
             return None
         if x.ndim == 4 and max(x.shape[2:]) > SIDE:
             x = torch.nn.functional.adaptive_avg_pool2d(x, SIDE)

@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from prunus.advise.advice import Advice, points
+from prunus.advise.advice import Advice
 from prunus.advise.lookup import Column, Expected
 from prunus.advise.probe import Situation
+from prunus.advise.words import ends, percent, points
 from prunus.core.arms import show
 from prunus.core.table import columns
 
@@ -27,7 +28,7 @@ def render(advice: Advice) -> str:
         "",
     ]
     parts += [methods(advice), "", f"advice: {advice.lead}"]
-    parts += [f"in a recipe: {prune(one, advice.situation.budget)}" for one in advice.shortlist[:1]]
+    parts += _shortlist(advice)
     parts += [f"asked: {advice.answer}"] if advice.answer else []
     return "\n".join([*parts, *(f"warning: {line}" for line in advice.warnings)])
 
@@ -54,7 +55,7 @@ def noise(found: Situation) -> str:
 
 def column(one: Column) -> str:
     """What a column is of, and how the control and training on all rows did there."""
-    table, share = one.table, one.table.budgets[one.place]
+    table, share = one.table, one.share
     facts = [
         f"{table.rows:,} rows", f"{table.classes} classes", f"{100 * table.label_noise:.0f} % wrong labels", f"{100 * share:.4g} % kept",
         f"equal {table.equal}", f"{table.seeds} seeds",
@@ -69,23 +70,31 @@ def methods(advice: Advice) -> str:
     """One line a method, best first: what to expect over all measurements, and the nearest of them."""
     shown = advice.ranked[:MOST] if len(advice.ranked) > MOST + 2 else advice.ranked
     several, noisy = len(advice.columns) > 1, any(one.nearest.wrong is not None for one in shown)
-    head = ["method", *(["expected"] if several else []), f"against {advice.control}", "95 % interval", ""]
-    head += ["signals to record", "work before", "paid after", *(["keeps wrong"] if noisy else []), "smallest class"]
+    head = ["method", *(["expected"] if several else []), "nearest", "95 % interval", ""]
+    head += ["work before", "paid after", *(["keeps wrong"] if noisy else []), "smallest class"]
     lines = [_line(one, several=several, noisy=noisy) for one in shown]
+    right = [place for place, name in enumerate(head) if name not in ("method", "")]
     rest = advice.ranked[len(shown) :]
-    more = [f"and {len(rest)} more, {sum(one.loses for one in rest)} of which lose: --json lists all"] if rest else []
-    right = [place for place, name in enumerate(head) if name not in ("method", "", "signals to record")]
-    return "\n".join([columns(head, lines, right=right), *more])
+    more = [f"and {len(rest)} more, {sum(one.loses for one in rest)} of them lost: --json lists all"] if rest else []
+    title = f"difference from {advice.control}; a win or a loss only after Holm's correction over its whole table"
+    return "\n".join([title, columns(head, lines, right=right), *more])
 
 
 def _line(one: Expected, *, several: bool, noisy: bool) -> list[str]:
     cell, table = one.nearest, one.seen[0][0].table
-    ends = " to ".join(points(table, end).removesuffix(" points") for end in cell.interval or ())
-    needs = ", ".join(one.missing) or ("at hand" if one.arm.needs else "none")
     paid = "never" if math.isinf(one.break_even) else f"{one.break_even:.1f}"
-    line = [one.arm.name, *([points(table, one.difference)] if several else []), points(table, cell.difference), ends]
-    line += [MARKS[cell.word], needs, f"{one.upfront:.2f}", paid, *([_percent(cell.wrong)] if noisy else [])]
-    return [*line, _percent(cell.smallest)]
+    line = [one.arm.name, *([points(table, one.difference)] if several else []), points(table, cell.difference)]
+    line += [ends(table, cell), MARKS[cell.word], f"{one.upfront:.2f}", paid]
+    return [*line, *([percent(cell.wrong)] if noisy else []), percent(cell.smallest)]
+
+
+def _shortlist(advice: Advice) -> list[str]:
+    """How a recipe writes what is worth a try, and the signals it still lacks."""
+    lines = [prune(one, advice.situation.budget) for one in advice.shortlist]
+    wide = max(map(len, lines), default=0)
+    needs = [f"  # records {', '.join(one.missing)}" if one.missing else "" for one in advice.shortlist]
+    made = [f"  {line:{wide}}{need}".rstrip() for line, need in zip(lines, needs)]
+    return ["in a recipe:", *made] if made else []
 
 
 def prune(one: Expected, budget: str) -> str:
@@ -98,7 +107,3 @@ def prune(one: Expected, budget: str) -> str:
 def _choice(name: str, options: Mapping[str, Any]) -> str:
     inside = "".join(f", {key} = {json.dumps(value)}" for key, value in options.items())
     return f'{{ name = "{name}"{inside} }}' if inside else f'"{name}"'
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.0f} %"

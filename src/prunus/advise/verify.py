@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunus.advise.advice import Advice, Asked, chosen
+from prunus.advise.advice import Advice
+from prunus.advise.asked import Asked, chosen
 from prunus.advise.lookup import PLAIN, Expected
 from prunus.core.errors import BadInput
 from prunus.recipe import parse

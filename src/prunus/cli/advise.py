@@ -8,26 +8,30 @@ import typer
 
 from prunus.cli import inputs
 from prunus.cli.flags import DATA, HOURS, MODEL, Json, MaxHours, Size
+from prunus.cli.options import EXTRA, arguments, assign, own_flags
 from prunus.cli.show import show
+from prunus.core.chain import find_selector
 from prunus.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from prunus.advise.advice import Advice, Asked
+    from prunus.advise.advice import Advice
+    from prunus.advise.asked import Asked
 
 EQUAL = ("epochs", "steps")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("advise")(advise)
+    app.command("advise", context_settings=EXTRA)(advise)
 
 
 def advise(
+    context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="DATA BUDGET", help=f"{DATA} And what stays: '30% rows'.")],
     method: Annotated[str, typer.Option(help="A method you have in mind: say whether it loses here.")] = "",
-    select: Annotated[str, typer.Option(help="Its selector; default the method's own.")] = "",
-    keep: Annotated[
-        str, typer.Option(help="With --select top or balanced: the end that stays, hardest or easiest.")
+    select: Annotated[
+        str,
+        typer.Option(help="Its selector; default the method's own. Flags of the selector may follow: --keep easiest."),
     ] = "",
     signals: Annotated[str, typer.Option(help="Folder of `prunus signals` for these rows: what is at hand.")] = "",
     have: Annotated[str, typer.Option(help="Names of further signals at hand, with commas: aum,embedding.")] = "",
@@ -54,35 +58,39 @@ def advise(
     from prunus.advise.advice import advise as look_up
     from prunus.advise.probe import look
 
-    if len(words) < 2:
+    given, pairs = arguments(context, words)
+    if len(given) < 2:
         raise BadInput(
-            f"prunus advise takes DATA BUDGET, such as train.parquet '30% rows', not only {' '.join(words)!r}"
+            f"prunus advise takes DATA BUDGET, such as train.parquet '30% rows', not only {' '.join(given)!r}"
         )
     if equal not in EQUAL:
         raise BadInput(f"--equal is epochs or steps, not {equal!r}")
     if verify and not model:
         raise BadInput("--verify trains on what each method keeps: add --model SPEC, such as prunus:resnet8")
-    asked = _asked(method, select, keep)
-    data = inputs.open_rows(words[0], size=size)
-    found = look(data, " ".join(words[1:]), signals=_signals(signals), have=_names(have), noise=noise)
+    asked = _asked(method, select, pairs, own_flags(context))
+    data = inputs.open_rows(given[0], size=size)
+    found = look(data, " ".join(given[1:]), signals=_signals(signals), have=_names(have), noise=noise)
     advice = look_up(found, asked=asked, equal=equal, trainings=trainings)
     if not verify:
         show(advice.to_json(), as_json=as_json, text=text.render(advice))
         return
     trial = {"sample": sample, "seeds": seeds, "epochs": epochs, "batch": batch, "lr": lr}
     _verify(
-        advice, asked, (words[0], model, size), trial, {"runs": runs, "jobs": jobs, "max_hours": max_hours}, as_json
+        advice, asked, (given[0], model, size), trial, {"runs": runs, "jobs": jobs, "max_hours": max_hours}, as_json
     )
 
 
-def _asked(method: str, select: str, keep: str) -> Asked | None:
-    from prunus.advise.advice import Asked
+def _asked(method: str, select: str, pairs: list[tuple[str, str]], flags: list[str]) -> Asked | None:
+    from prunus.advise.asked import Asked, chosen
 
     if not method:
-        if select or keep:
-            raise BadInput("--select and --keep belong to --method: name the method too")
+        if select:
+            raise BadInput("--select belongs to --method: name the method too")
+        assign(pairs, also=flags)
         return None
-    return Asked(method, select, (("keep", keep),) if keep else ())
+    _, selector = chosen(Asked(method, select))
+    found = assign(pairs, *([find_selector(selector)] if selector else []), also=flags)
+    return Asked(method, select, tuple(item for options in found for item in options.items()))
 
 
 def _signals(folder: str) -> Any:

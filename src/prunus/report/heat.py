@@ -6,7 +6,7 @@ then runs over each table, and the arms in it appear in no other table of compar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prunus.core.arms import Arm, arms, better_is, dense_of, is_quality, metrics
@@ -118,7 +118,7 @@ def _heat(results: Results, picture: Picture, metric: str) -> Heat:
             else None
             for column in columns
         )
-        rows.append(HeatRow(name, made, next(iter(cells.values())).control, _upfront(cells, picture.dense)))
+        rows.append(HeatRow(name, made, next(iter(cells.values())).control, in_trainings(cells, picture.dense)))
     sign = -1.0 if better_is(metric) == "lower" else 1.0
     rows.sort(key=lambda row: (-sign * _mean(cell.difference for cell in row.cells if cell), row.name))
     of_base, of_dense = ([_value(arms_.get(column), metric) for column in columns] for arms_ in (base, picture.dense))
@@ -131,10 +131,12 @@ def _cell(arm: Arm, metric: str, gap: Difference, p: float, dense: Arm | None) -
     return HeatCell(arm.numbers[metric].value, word, gap.mean, gap.interval, gap.pairs, paid)
 
 
-def _upfront(cells: dict[Column, Arm], dense: dict[Column, Arm]) -> float | None:
+def in_trainings(
+    cells: Mapping[Column, Arm], dense: Mapping[Column, Arm], parts: tuple[str, ...] = (SIGNALS, SELECTION)
+) -> float | None:
     """What must be spent before the first training on fewer rows, in trainings on all; the mean over the columns."""
     ratios = [
-        (arm.cost.get(SIGNALS, 0.0) + arm.cost.get(SELECTION, 0.0)) / full
+        sum(arm.cost.get(part, 0.0) for part in parts) / full
         for column, arm in cells.items()
         if arm.cost and column in dense and (full := dense[column].cost.get(TRAINING))
     ]
