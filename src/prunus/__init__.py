@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunus.advise.ask import advice as advice
     from prunus.core.budget import Budget as Budget
     from prunus.core.plan import Plan as Plan
     from prunus.core.results import Results as Results
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "advice": "advise.ask",
     "Budget": "core.budget",
     "Plan": "core.plan",
     "Results": "core.results",

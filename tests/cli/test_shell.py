@@ -17,6 +17,7 @@ def test_help_lists_every_verb_in_the_order_of_the_flow():
     assert found.returncode == 0
     verbs = [
         "check",
+        "advise",
         "signals",
         "score",
         "plan",

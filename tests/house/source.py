@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prunables",),
     ("sources", "federated", "recovery", "measure", "report"),
     ("flow",),
-    ("recipe", "run", "stages", "demo"),
+    ("recipe", "run", "stages", "demo", "advise"),
     ("cli", "__main__"),
 )
 METHOD_ROOMS = LAYERS[4]

@@ -180,7 +180,17 @@ def _setting(setting: str, level: float, lost: float, noisy: int) -> list[Row]:
     seeds, dense = range(5), f"dense ({setting})"
     jitter = 0.006 * (noise(setting, 5 * 40) - 0.5).reshape(40, 5)
     rows = [
-        Row(dense, "", "", s, "accuracy", level + jitter[0, s], cost={"training_cpu_s": 22}, dense=dense) for s in seeds
+        Row(
+            dense,
+            "",
+            "",
+            s,
+            "accuracy",
+            level + jitter[0, s],
+            cost={"training_cpu_s": 22, "samples": 1000},
+            dense=dense,
+        )
+        for s in seeds
     ]
     arms = {name: [by / 100 for by in gains[noisy]] for name, gains in PICTURE.items()}
     arms |= {"random_balanced": [0.0] * 3, "random": [-0.001, -0.002, -0.004]}
@@ -188,7 +198,14 @@ def _setting(setting: str, level: float, lost: float, noisy: int) -> list[Row]:
         control = name.startswith("random")
         for place, share in enumerate((50, 30, 10)):
             cost = {"signals_cpu_s": 0.0 if control else 23.0, "selection_cpu_s": 0.2}
-            cost["training_cpu_s"] = 22.0 if "steps" in setting else 0.22 * share
+            cost |= (
+                {"training_cpu_s": 22.0, "samples": 1000}
+                if "steps" in setting
+                else {
+                    "training_cpu_s": 0.22 * share,
+                    "samples": 10 * share,
+                }
+            )
             method = f"rows/{name}" if control else "rows/x"
             base = level - (0.04, 0.09, 0.2)[place] - lost
             values = [base + gains[place] + jitter[1 + 3 * number + place, s] for s in seeds]

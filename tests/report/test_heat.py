@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 
 from prunus.core import files
+from prunus.core.errors import BadInput
 from prunus.core.results import Results, Row
-from prunus.report import heat, markdown, runfolder, settings, text
+from prunus.report import figure, heat, markdown, runfolder, settings, text
+from prunus.report.data import ReportData
 from prunus.report.heat_view import heat_table
 from prunus.report.verdicts import RAW, over_arms
 from report.reports import PICTURE, data_results, picture_report, picture_results
@@ -162,3 +166,13 @@ def test_several_run_folders_become_one_report(tmp_path):
     assert [column[0] for column in data.heats[0].columns] == ["clean"] * 3 + ["noisy"] * 3
     (made,) = runfolder.write(data, tmp_path, ("heat",))
     assert made.read_text("utf-8").startswith("| Method | clean 50% |")
+
+
+def test_the_curves_alone_are_an_image_that_follows_light_and_dark():
+    drawn = figure.render(picture_report())
+    root = ElementTree.fromstring(drawn)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "prefers-color-scheme:dark" in drawn and "method, clean" in drawn and "random_balanced, noisy" in drawn
+    assert set(re.findall(r"var\((--[\w-]+)\)", drawn)) <= set(re.findall(r"(--[\w-]+):#", drawn))
+    with pytest.raises(BadInput, match="8 comparisons"):
+        figure.render(ReportData("few", data_results()))

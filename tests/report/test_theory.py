@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from prunus.core.results import Results
@@ -13,7 +15,8 @@ from report.reports import picture_results
 @pytest.mark.parametrize(
     ("name", "end"),
     [("el2n + top(keep=hardest)", "hard"), ("prototypes + balanced(balance=0.2, keep=easiest)", "easy"), ("semdedup(keep=easy)", "easy"),
-     ("keepers", ""), ("aum + ccs", ""), ("dbp(keep=random)", "")],
+     ("ssp hard", "hard"), ("aum + top", "hard"), ("aum + top(offset=3)", ""), ("keepers", ""), ("hard_cut", ""),
+     ("aum + ccs", ""), ("dbp(keep=random)", "")],
 )  # fmt: skip
 def test_the_end_that_is_kept_stands_in_the_name(name, end):
     assert theory.kept_end(name) == end
@@ -46,3 +49,10 @@ def test_ratios_are_errors_over_those_of_random_rows():
 def test_no_chart_where_no_arm_keeps_an_end():
     rows = tuple(row for row in picture_results() if "keep=" not in row.what)
     assert not theory.theory_curves(Results(rows))
+
+
+def test_no_chart_where_random_rows_fall_as_no_curve_of_the_theory_does():
+    """Ten times the error at a tenth of the rows is the steepest the theory knows."""
+    levels = {"10% rows": 0.03, "30% rows": 0.9, "50% rows": 0.97}
+    steep = [replace(row, value=levels[row.budget]) if row.budget in levels else row for row in picture_results()]
+    assert not theory.theory_curves(Results(tuple(steep)))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import typer
 
 from prunus.cli import (
+    advise,
     apply,
     catalogue,
     check,
@@ -39,7 +40,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (catalogue, check, signals, score, plan, apply, export, recover, measure, compare, report, sweep, run):
+for verb in (
+    catalogue,
+    check,
+    advise,
+    signals,
+    score,
+    plan,
+    apply,
+    export,
+    recover,
+    measure,
+    compare,
+    report,
+    sweep,
+    run,
+):
     verb.register(app)
 
 

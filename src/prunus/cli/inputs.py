@@ -80,7 +80,7 @@ def open_model(spec: str, *, like: str = "", allow_code: bool = False, trains: b
     Raises:
         BadInput: not a model, or a saved folder whose constructor is unknown.
     """
-    base, options = _options(spec)
+    base, options = spec_parts(spec)
     if is_folder_of(base, APPLIED):
         if options:
             raise BadInput(f"{base} holds its own weights: options go behind --like")
@@ -111,7 +111,8 @@ def fresh(model: Model, seed: int) -> nn.Module:
     )  # fmt: skip
 
 
-def _options(spec: str) -> tuple[str, dict[str, Any]]:
+def spec_parts(spec: str) -> tuple[str, dict[str, Any]]:
+    """What stands before the `?` of a word, and the options behind it as values."""
     base, _, query = spec.partition("?")
     return base, {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
 
@@ -145,7 +146,7 @@ def _saved(folder: str, like: str, allow_code: bool) -> Model:
 
     place = Path(folder)
     if like:
-        base, options = _options(like)
+        base, options = spec_parts(like)
         net, made = _built(base, options, allow_code, weights="random")
     elif (place / "model.json").is_file():
         made = files.read_json(place / "model.json")

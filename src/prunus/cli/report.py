@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders of `prunus run`.")],
     forms: Annotated[
-        str, typer.Option("--as", help="With commas: html, markdown, text, heat (its table alone).")
+        str, typer.Option("--as", help="With commas: html, markdown, text; heat, figure: of many methods, alone.")
     ] = "html",
     out: Annotated[str, typer.Option(help="Folder to write into; default the run folder, the first of several.")] = "",
     title: Annotated[str, typer.Option(help="Default the folder's name.")] = "",

@@ -6,14 +6,14 @@ then runs over each table, and the arms in it appear in no other table of compar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prunus.core.arms import Arm, arms, better_is, dense_of, is_quality, metrics
 from prunus.core.results import Results
 from prunus.measure.stats import Difference, holm, verdict
 from prunus.report.build import kept_share
-from prunus.report.cost import SELECTION, SIGNALS, TEACHER, TRAINING, break_even, full_training
+from prunus.report.cost import SAMPLES, SELECTION, SIGNALS, TEACHER, TRAINING, break_even, full_training
 from prunus.report.data import Heat, HeatCell, HeatRow, Panels, Point, Series
 from prunus.report.settings import bare, first_and_rest, setting_of, shown
 from prunus.report.verdicts import difference
@@ -44,6 +44,12 @@ class Picture:
         """Name of the control; "" where there is none."""
         return next((name for name in BASES if name in self.found), "")
 
+    def samples(self) -> float:
+        """Samples an arm is trained on, over those of training on everything; the mean over the arms that tell."""
+        pairs = [(arm, self.dense.get(column)) for cells in self.found.values() for column, arm in cells.items()]
+        told = [(arm.cost.get(SAMPLES), dense.cost.get(SAMPLES)) for arm, dense in pairs if dense is not None]
+        return _mean(here / there for here, there in told if here and there)
+
     def comparisons(self) -> int:
         """How many cells there are to compare."""
         base = self.found.get(self.base, {})
@@ -51,7 +57,10 @@ class Picture:
 
 
 def pictures(results: Results) -> tuple[Picture, ...]:
-    """The arms over rows, in a Picture for each training (equal steps, equal epochs), where there are enough of them."""
+    """The arms over rows, in a Picture for each training (equal steps, equal epochs), where there are enough of them.
+
+    Those that were trained on most samples come first: what rows are worth before what they save.
+    """
     found = arms(results)
     made: dict[str, Picture] = {}
     for arm in filter(_drawn, found):
@@ -61,7 +70,8 @@ def pictures(results: Results) -> tuple[Picture, ...]:
         picture.found.setdefault(bare(arm.what, setting), {})[first, arm.budget] = arm
         if (dense := dense_of(arm, found)) is not None:
             picture.dense[first, arm.budget] = dense
-    return tuple(picture for picture in made.values() if picture.base and picture.comparisons() >= LEAST)
+    drawn = [picture for picture in made.values() if picture.base and picture.comparisons() >= LEAST]
+    return tuple(sorted(drawn, key=lambda picture: -picture.samples()))
 
 
 def _drawn(arm: Arm) -> bool:
@@ -108,7 +118,7 @@ def _heat(results: Results, picture: Picture, metric: str) -> Heat:
             else None
             for column in columns
         )
-        rows.append(HeatRow(name, made, next(iter(cells.values())).control, _upfront(cells, picture.dense)))
+        rows.append(HeatRow(name, made, next(iter(cells.values())).control, in_trainings(cells, picture.dense)))
     sign = -1.0 if better_is(metric) == "lower" else 1.0
     rows.sort(key=lambda row: (-sign * _mean(cell.difference for cell in row.cells if cell), row.name))
     of_base, of_dense = ([_value(arms_.get(column), metric) for column in columns] for arms_ in (base, picture.dense))
@@ -121,10 +131,12 @@ def _cell(arm: Arm, metric: str, gap: Difference, p: float, dense: Arm | None) -
     return HeatCell(arm.numbers[metric].value, word, gap.mean, gap.interval, gap.pairs, paid)
 
 
-def _upfront(cells: dict[Column, Arm], dense: dict[Column, Arm]) -> float | None:
+def in_trainings(
+    cells: Mapping[Column, Arm], dense: Mapping[Column, Arm], parts: tuple[str, ...] = (SIGNALS, SELECTION)
+) -> float | None:
     """What must be spent before the first training on fewer rows, in trainings on all; the mean over the columns."""
     ratios = [
-        (arm.cost.get(SIGNALS, 0.0) + arm.cost.get(SELECTION, 0.0)) / full
+        sum(arm.cost.get(part, 0.0) for part in parts) / full
         for column, arm in cells.items()
         if arm.cost and column in dense and (full := dense[column].cost.get(TRAINING))
     ]

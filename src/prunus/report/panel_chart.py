@@ -38,11 +38,11 @@ def look(place: int, *, control: bool = False) -> dict[str, Any]:
     return {"color": colour, "marker": MARKERS[place % len(MARKERS)], "linestyle": dash, "markerfacecolor": colour}
 
 
-def panels_chart(panels: Panels, name: str) -> dict[str, str]:
-    """The figure, for wide and for narrow pages."""
+def panels_chart(panels: Panels, name: str, *, legend: bool = False) -> dict[str, str]:
+    """The figure, for wide and for narrow pages; with a legend inside where no page has one beside it."""
     rows = {size: -(-len(panels.names) // across) for size, across in ACROSS.items()}
     two_lines = 0.17 * any(len(name) > WIDEST for name in panels.names)
-    heights = {size: FOOT + (TALL[size] + two_lines) * count for size, count in rows.items()}
+    heights = {size: FOOT + 0.3 * legend + (TALL[size] + two_lines) * count for size, count in rows.items()}
 
     def paint(figure: Figure, narrow: bool) -> None:
         size = "narrow" if narrow else "wide"
@@ -55,8 +55,22 @@ def panels_chart(panels: Panels, name: str) -> dict[str, str]:
         for axes in every[max(0, len(panels.names) - ACROSS[size]) : len(panels.names)]:
             axes.tick_params(axis="x", labelbottom=True)  # the last one of each column, though a hidden one lies below
         figure.supxlabel("rows kept, %", fontsize=9.5)
+        if legend:
+            _legend(figure, every[0], panels)
 
     return draw_figure(paint, name, heights=heights)
+
+
+def _legend(figure: Figure, axes: Axes, panels: Panels) -> None:
+    """A line for every setting, of a method and of the control, above the charts."""
+    order = settings(panels)
+    for control in (False, True):
+        for place, setting in enumerate(order):
+            name = panels.against if control else "method"
+            label = f"{name}, {setting}" if setting else name
+            axes.plot([], [], label=label, markersize=3.6, linewidth=1.4, **look(place, control=control))
+    columns = min(4, 2 * len(order))
+    figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8.5, handlelength=2.6)
 
 
 def _panel(axes: Axes, panels: Panels, method: str, lines: tuple[Series, ...]) -> None:
@@ -79,3 +93,4 @@ def _panel(axes: Axes, panels: Panels, method: str, lines: tuple[Series, ...]) -
     metric_ticks(axes, panels.metric, values)
     axes.locator_params(axis="y", nbins=4)
     axes.tick_params(labelsize=8)
+    axes.margins(x=0.12)

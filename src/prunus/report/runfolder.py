@@ -12,7 +12,7 @@ from prunus.core.arms import arms
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.results import Results
-from prunus.report import build, heat, markdown, page, settings, text, verdicts, view
+from prunus.report import build, figure, heat, markdown, page, settings, text, verdicts, view
 from prunus.report.data import KeptBars, PlanRow, ReportData
 from prunus.report.theory import theory_curves
 
@@ -21,6 +21,7 @@ FORMS = {
     "markdown": ("report.md", markdown.render),
     "text": ("report.txt", text.render),
     "heat": ("heat.md", markdown.heats),
+    "figure": ("curves.svg", figure.render),
 }
 
 
@@ -35,7 +36,7 @@ def read(
 
     Args:
         folder: with `metrics/*.jsonl`, `env.json` and `arms/<arm>/<budget>/<seed>/plan/`.
-        title: default the folder's name.
+        title: default that of the recipe, else the folder's name.
         command: what was typed.
         notes: sentences for the end of the report.
 
@@ -48,7 +49,8 @@ def read(
         raise BadInput(f"{folder} holds no metrics yet (metrics/*.jsonl): run the recipe first")
     results = Results.read(paths, _environment(folder))
     plans = _plans(folder, heat.rest(results))
-    data = replace(_compared(results), title=title or folder.name, command=command, notes=tuple(notes))
+    title = title or str(_recipe(folder).get("report", {}).get("title") or folder.name)
+    data = replace(_compared(results), title=title, command=command, notes=tuple(notes))
     data = replace(data, plans=tuple(row for row, _ in plans.values()))
     return _with_bars(data, {place: plan for place, (_, plan) in plans.items()})
 

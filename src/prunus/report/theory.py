@@ -10,19 +10,20 @@ import re
 
 from prunus.core.arms import is_share
 from prunus.core.results import Results
-from prunus.maths.perceptron_theory import examples_per_parameter, expected_errors
+from prunus.maths.perceptron_theory import FEWEST, MOST, examples_per_parameter, expected_errors
 from prunus.report.data import Curve, Panels, Point, Series
 from prunus.report.heat import panels
 from prunus.report.settings import shown
 
 ENDS = {"hard": "hard", "hardest": "hard", "easy": "easy", "easiest": "easy"}
-_KEEP = re.compile(r"\bkeep=(hardest|hard|easiest|easy)\b")
+_WORD = re.compile(r"(?<![\w.])(hardest|hard|easiest|easy)(?![\w.])")
+_TOP = re.compile(r"\+ top(?!\()")
 
 
 def kept_end(name: str) -> str:
-    """Which end an arm keeps by its name (`el2n + top(keep=hardest)`): hard, easy or ""."""
-    found = _KEEP.search(name)
-    return ENDS[found[1]] if found else ""
+    """Which end an arm keeps by its name (`el2n + top(keep=easiest)`, `ssp hard`; `el2n + top` keeps the hard one), or ""."""
+    found = _WORD.search(name)
+    return ENDS[found[1]] if found else "hard" if _TOP.search(name) else ""
 
 
 def theory_curves(results: Results) -> tuple[Curve, ...]:
@@ -43,6 +44,8 @@ def _curve(drawn: Panels, base: Series) -> Curve | None:
         return None
     shares = sorted(random)
     total = examples_per_parameter([kept / 100 for kept in shares], [random[kept] for kept in shares])
+    if total in (FEWEST, MOST):
+        return None  # random rows fall as no curve of the theory does: other things decide, such as too few steps
     expected = _expected(total, shares, {kept_end(line.name) for line in measured})
     setting = ", ".join(filter(None, [shown(base.name), drawn.title]))
     title = f"Error over that of {drawn.against}: measured, and expected by the perceptron theory"
