@@ -169,3 +169,30 @@ def test_selectors_in_turn(made, here):
     assert found["kept"] == 24 and "select/semdedup,ccs" in " ".join(found["reasons"])
     assert "did you mean" in refused(2, *words, "--select", "semdedup,cccs", "--out", "q")
     assert "semdedup_share" in refused(2, *words, *turns, "--semdedup-shar", "0.5", "--out", "q")
+
+
+def test_budgets_over_clusters_and_by_recall_and_caps(made, here):
+    words = ("plan", made / "score", "20% rows", "--select", "k_center")
+    done("signals", made / "train.npz", "--model", made / "dense", "--need", "embedding,probs", "--out", "s")
+    done("signals", f"{made / 'train.npz'}?role=val", "--model", made / "dense", "--need", "probs", "--out", "v")
+    for number, more in enumerate((("--over", "clusters:4"), ("--max-ram", "40MB"), ())):
+        extra = ("--allocate", "uniform") if more else ("--allocate", "by_recall", "--val", "v")
+        known = ("--signals", "s", "--data", made / "train.npz")
+        assert done(*words, *known, *extra, *more, "--out", f"p{number}", "--json").json["kept"] == 48
+    line = refused(5, *words, "--signals", "s", "--max-ram", "1kB", "--out", "q")
+    assert "k_center over 240 rows takes about" in line
+    assert "name one" in refused(2, *words, "--signals", "s", "--over", "clusters", "--out", "q")
+
+
+def test_rows_that_are_not_finite_are_quarantined(made, here):
+    x = np.random.default_rng(0).standard_normal((240, 4))
+    x[5], x[6, 0] = 0, np.nan
+    ids = [f"train.npz:{row}" for row in range(240)]
+    np.savez("e.npz", id=np.array(ids), embedding=x)
+    words = ("score", made / "train.npz", "prototypes", "--from", "e.npz", "--out")
+    assert "train.npz:6" in refused(2, *words, "a")
+    assert done(*words, "a", "--quarantine").code == 0
+    plan = ("plan", "a", "50% rows", "--select", "semdedup,top", "--signals", "e.npz", "--out")
+    assert "train.npz:6" in refused(2, *plan, "p")
+    found = done(*plan, "p", "--quarantine", "--json").json
+    assert found["kept"] == 120 and any("quarantined" in reason for reason in found["reasons"])

@@ -21,6 +21,7 @@ from prunus.cli.flags import (
     MaxHours,
     Out,
     Overwrite,
+    Quarantine,
     Seed,
     Select,
     Size,
@@ -87,6 +88,8 @@ def plan(
     data: Annotated[str, typer.Option(help=f"Calibration rows; or the rows a score was made for. {DATA}")] = "",
     signals: Annotated[list[str] | None, typer.Option(help="Folder of `prunus signals` instead of --data.")] = None,
     model: Annotated[str, typer.Option(help="The model a score over channels was made for.")] = "",
+    max_ram: Annotated[str, typer.Option(help="Rows: most that selecting may take beyond the signals: 2GB.")] = "",
+    quarantine: Quarantine = False,
     out: Out = "",
     size: Size = 0,
     batch: Batch = 64,
@@ -102,7 +105,8 @@ def plan(
     given, pairs = arguments(context, words)
     place = Path("plan") if dry_run else new_place(out, overwrite=overwrite)
     chosen: Settings = {
-        "select": select, "allocate": allocate, "over": over, "val": val, "scope": scope, "normalise": normalise, "within": within,
+        "select": select, "allocate": allocate, "over": over, "val": val, "max_ram": max_ram,
+        "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
     }  # fmt: skip
@@ -118,7 +122,7 @@ def plan(
     budget = Budget.parse(" ".join(given[1 if from_score else 2 :]), **of_budget)
     pick: Settings = {
         "data": data, "signals": signals, "model": model, "size": size, "batch": batch, "seed": seed, "like": like,
-        "allow_code": allow_code, "pairs": pairs, "flags": own_flags(context),
+        "allow_code": allow_code, "pairs": pairs, "flags": own_flags(context), "quarantine": quarantine,
         "limits": {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json},
     }  # fmt: skip
     made = _scored(given[0], budget, settings, pick) if from_score else _measured(given, budget, settings, pick)
@@ -154,7 +158,7 @@ def with_rows(score: Score, pick: Settings) -> tuple[Score, Any]:
     from prunus.cli.score import read_signals
     from prunus.signals.rowset import Signals
 
-    found = read_signals(pick["signals"])
+    found = read_signals(pick["signals"], quarantine=pick.get("quarantine", False))
     ids = score.group("rows").ids
     beside = found[0].align(ids) if found else None
     data = inputs.open_rows(pick["data"], size=pick["size"]) if pick["data"] else None
@@ -174,16 +178,16 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
 
     score, data = scored
     selector = find_selector(settings.get("select") or default_selector(score))
-    _refuse_unfit(settings, ("select", "allocate", "over", "val", "within"), "rows")
+    _refuse_unfit(settings, ("select", "allocate", "over", "val", "max_ram", "within"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     parts = [registry.find(settings["allocate"], kind="allocator")] if "allocate" in settings else []
     options, *of_split = assign(pairs, selector, *parts, also=pick["flags"])
     given = {name: settings[name] for name in ("allocate", "over") if name in settings} | dict(*of_split)
     val = _validation(settings["val"]) if "val" in settings else None
     split = split_of(given | {"seed": pick["seed"]}, val)
-    return plan_rows(
-        score, budget, select=selector.id, allocate=split, val=val, seed=pick["seed"], data=data, options=options
-    )
+    own: Settings = {"seed": pick["seed"], "max_ram": settings.get("max_ram"), "options": options}
+    own["quarantine"] = pick.get("quarantine", False)
+    return plan_rows(score, budget, select=selector.id, allocate=split, val=val, data=data, **own)
 
 
 def _validation(place: str) -> Signals:
@@ -307,21 +311,8 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
 
 
 FLAGS = (
-    *(
-        "select",
-        "allocate",
-        "over",
-        "val",
-        "scope",
-        "normalise",
-        "compensate",
-        "within",
-        "layers",
-        "at",
-        "floor_share",
-        "minimum",
-    ),
-    *("tail", "positions"),
+    *("select", "allocate", "over", "val", "max_ram", "scope", "normalise", "compensate", "within", "layers", "at"),
+    *("floor_share", "minimum", "tail", "positions"),
 )
 
 

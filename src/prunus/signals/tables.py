@@ -28,11 +28,12 @@ ALIASES = {
 NUMBERED = re.compile(r"^(probs?|logits?|embedding)[_.]?(\d+)$")
 
 
-def read(path: str | Path, **columns: str | Sequence[str]) -> Signals:
+def read(path: str | Path, *, quarantine: bool = False, **columns: str | Sequence[str]) -> Signals:
     """Signals from a table with one line per row.
 
     Args:
         path: `.parquet`, `.npz`, `.jsonl` or `.csv`.
+        quarantine: take rows that are not finite as they are (see Signals.with_bad_rows).
         columns: signal = column, or a list of columns that make its entries: `ids="file", probs=["p_cat", "p_dog"]`.
             Columns that are not named are taken when they are called like a signal (`id`, `label`, `probs`, `loss`,
             `embedding`, ...) or numbered (`prob_0`, `prob_1`, ...). `id=` and `label=` are accepted.
@@ -44,16 +45,16 @@ def read(path: str | Path, **columns: str | Sequence[str]) -> Signals:
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist")
-    return _signals(_table(path), columns, path.name)
+    return _signals(_table(path), columns, path.name, quarantine=quarantine)
 
 
-def convert(path: str | Path, out: str | Path, **columns: str | Sequence[str]) -> Signals:
+def convert(path: str | Path, out: str | Path, *, quarantine: bool = False, **columns: str | Sequence[str]) -> Signals:
     """Signals from a parquet table, row group by row group into shards, opened through memory maps.
 
     Args:
         path: `.parquet`.
         out: folder, made if needed.
-        columns: as `read` takes them.
+        quarantine, columns: as `read` takes them.
 
     Raises:
         BadInput: not parquet. CorruptFile, UnknownName: as `read`.
@@ -66,7 +67,7 @@ def convert(path: str | Path, out: str | Path, **columns: str | Sequence[str]) -
     with shards.Writer(out) as writer:
         try:
             for batch in arrow.ParquetFile(path).iter_batches(BATCH):
-                part = _signals(_columns(batch, path), columns, path.name, start)
+                part = _signals(_columns(batch, path), columns, path.name, start, quarantine=quarantine)
                 writer.add(part.ids, {name: part.field(name) for name in part.names})
                 start += len(part)
         except (ValueError, OSError, KeyError) as error:
@@ -77,7 +78,12 @@ def convert(path: str | Path, out: str | Path, **columns: str | Sequence[str]) -
 
 
 def _signals(
-    table: dict[str, NDArray[Any]], columns: Mapping[str, str | Sequence[str]], name: str, start: int = 0
+    table: dict[str, NDArray[Any]],
+    columns: Mapping[str, str | Sequence[str]],
+    name: str,
+    start: int = 0,
+    *,
+    quarantine: bool = False,
 ) -> Signals:
     """The columns that are signals, with ids; rows without ids are called by their place from `start` on."""
     named = {ALIASES.get(signal, signal): column for signal, column in columns.items()}
@@ -87,7 +93,7 @@ def _signals(
     if ids is None:
         rows = len(next(iter(fields.values()), ()))
         ids = np.array([f"{name}:{row}" for row in range(start, start + rows)])
-    return Signals(ids, **fields)
+    return Signals.with_bad_rows(ids, **fields) if quarantine else Signals(ids, **fields)
 
 
 def _table(path: Path) -> dict[str, NDArray[Any]]:
