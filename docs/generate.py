@@ -48,6 +48,10 @@ EXAMPLES = {
     },
     "selector": {"": 'plan = px.plan(score, "30% rows", select="{name}")'},
     "compensator": {"": 'plan = px.plan(net, "taylor", "50% macs", data=calibration, compensate="{name}")'},
+    "search": {
+        "channels": 'plan = px.plan(net, "{id}", "50% macs", data=rows, example=x)',
+        "layers": 'plan = px.plan(net, "{id}", "drop 6 layers", data=texts)',
+    },
     "solver": {"weights": 'plan = px.plan(net, "{id}", "50% weights", data=calibration)'},
 }
 

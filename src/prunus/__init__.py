@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from prunus.core.results import Results as Results
     from prunus.core.score import Score as Score
     from prunus.flow.compare import compare as compare
+    from prunus.flow.curation import compare_rows as compare_rows
+    from prunus.flow.label_issues import label_issues as label_issues
     from prunus.flow.plan import plan as plan
     from prunus.flow.plan import score as score
     from prunus.flow.proof import prove as prove
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from prunus.flow.save import load as load
     from prunus.flow.save import save as save
     from prunus.flow.signals import Fit as Fit
+    from prunus.maths.perceptron_theory import expected_errors as expected_errors
+    from prunus.prunables.combined import combine as combine
     from prunus.prunables.dataset import Dataset as Dataset
     from prunus.prunables.model import ModelPrunable as ModelPrunable
     from prunus.prunables.stream import TokenStream as TokenStream
@@ -44,6 +48,8 @@ _PLACES = {
     "Results": "core.results",
     "Score": "core.score",
     "compare": "flow.compare",
+    "label_issues": "flow.label_issues",
+    "compare_rows": "flow.curation",
     "plan": "flow.plan",
     "score": "flow.plan",
     "prove": "flow.proof",
@@ -52,6 +58,8 @@ _PLACES = {
     "load": "flow.save",
     "save": "flow.save",
     "Fit": "flow.signals",
+    "expected_errors": "maths.perceptron_theory",
+    "combine": "prunables.combined",
     "Dataset": "prunables.dataset",
     "ModelPrunable": "prunables.model",
     "TokenStream": "prunables.stream",

@@ -10,6 +10,7 @@ import torch
 def member(weight, inputs=None, name="m"):
     """A Member of `weight [units, per_unit, other]`; `inputs [units * per_unit, rows]` fill in its statistics."""
     made = SimpleNamespace(name=name, module=name, parameter=f"{name}.weight", weight=weight, grad=None, bias=None)
+    made.outputs = {}
     if inputs is None:
         return made
     inputs, shape = inputs.double(), weight.shape[:2]
@@ -41,5 +42,10 @@ def random_group(seed, units=6, per_unit=2, outputs=3, rows=30):
     )
     made = group(readers, (member(draw(units, 1, 4), name="writer"),), (member(draw(units, 1, 1), name="norm"),))
     for one in (*made.readers, *made.writers, *made.vectors):
-        one.grad = draw(*one.weight.shape)
+        one.grad, one.grad_square = draw(*one.weight.shape), draw(*one.weight.shape).square()
+    for reader in made.readers:
+        reader.input_off = draw(units, per_unit).sigmoid()
+        reader.input_rank, reader.input_pooled = draw(units, per_unit).abs(), draw(units, per_unit, rows)
+    for signal in ("output_relevance", "output_relevance_signed", "output_spread"):
+        made.writers[0].outputs[signal] = draw(units, 1).abs()
     return made

@@ -10,24 +10,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.fixtures import group, member, random_group
+from prunus.channels.apoz import apoz
+from prunus.channels.beta_rank import beta_rank
+from prunus.channels.bn_scale import bn_scale
+from prunus.channels.entropy import entropy
 from prunus.channels.flap import flap, released_statistics
+from prunus.channels.geometric_median import geometric_median, summed_distances
+from prunus.channels.hessian_diagonal import hessian_diagonal
+from prunus.channels.hrank import hrank
 from prunus.channels.l1 import l1
 from prunus.channels.l2 import l2
+from prunus.channels.lrp import lrp
 from prunus.channels.obspa import obspa
 from prunus.channels.random import random
 from prunus.channels.taylor import taylor
+from prunus.channels.taylor_second import taylor_second
 from prunus.core.errors import BadInput, NonFinite
 from prunus.core.rng import Rng
 
 seeds = st.integers(0, 500)
 
 
+WEIGHTS = ("weight", "grad", "grad_square")
+UNIT_FIELDS = (*WEIGHTS, "input_mean", "input_var", "input_norm", "input_off", "input_rank", "input_pooled")
+
+
 def permuted(bound, order):
     moved = copy.deepcopy(bound)
     for one in (*moved.readers, *moved.writers, *moved.vectors):
-        for field in ("weight", "grad", "input_mean", "input_var", "input_norm"):
+        for field in UNIT_FIELDS:
             if getattr(one, field, None) is not None:
                 setattr(one, field, getattr(one, field)[order])
+        one.outputs = {name: value[order] for name, value in one.outputs.items()}
         if hasattr(one, "hessian"):
             width = one.weight.shape[1]
             columns = (order[:, None] * width + torch.arange(width)).reshape(-1)
@@ -43,7 +57,15 @@ def joint_taylor(bound):
     return taylor(bound, joint=True)
 
 
-@pytest.mark.parametrize("score", [l1, l2, taylor, joint_taylor, flap, obspa, block_obspa])
+def state_entropy(bound):
+    return entropy(bound, of="state")
+
+
+ALL = [l1, l2, taylor, joint_taylor, flap, obspa, block_obspa, bn_scale, geometric_median, hessian_diagonal,
+       taylor_second, beta_rank, hrank, apoz, entropy, state_entropy, lrp]  # fmt: skip
+
+
+@pytest.mark.parametrize("score", ALL)
 @given(seed=seeds)
 @settings(max_examples=6, deadline=None)
 def test_scores_move_with_their_units(score, seed):
@@ -53,7 +75,9 @@ def test_scores_move_with_their_units(score, seed):
     assert score(bound).shape == (bound.size,)
 
 
-@pytest.mark.parametrize("score", [l1, l2, taylor, joint_taylor, obspa, block_obspa])
+@pytest.mark.parametrize(
+    "score", [l1, l2, taylor, joint_taylor, obspa, block_obspa, bn_scale, hessian_diagonal, taylor_second, beta_rank]
+)
 def test_a_dead_unit_scores_zero_and_is_the_least(score):
     bound = random_group(0)
     for one in (*bound.readers, *bound.writers, *bound.vectors):
@@ -79,7 +103,7 @@ def test_taylor_of_coupled_scales_stays():
         bound_member.grad /= factor
     torch.testing.assert_close(taylor(one), taylor(two))
     assert (taylor(one, joint=True) <= taylor(one) + 1e-9).all()
-    with pytest.raises(BadInput, match="no gradients"):
+    with pytest.raises(BadInput, match="no grad: collect"):
         taylor(group((member(torch.ones(2, 1, 1)),)))
 
 
@@ -139,3 +163,69 @@ def test_random_depends_on_seed_and_group():
     other = copy.copy(bound)
     other.name = "h"
     assert not random(other, rng=rng).equal(random(bound, rng=rng))
+
+
+def test_scales_of_norms_not_slopes_and_deviations_where_there_is_none():
+    scale, shift, slope = (
+        member(torch.tensor([[[v]] for v in values])) for values in ([-2.0, 1.0], [0.0, 9.0], [5.0, 0.0])
+    )
+    scale.name, shift.name, slope.name = "bn.weight", "bn.bias", "prelu.weight"
+    writer = member(torch.tensor([[[3.0, 4.0]], [[1.0, 0.0]]]))
+    assert bn_scale(group((), (writer,), (scale, shift, slope))).tolist() == [2, 1]
+    assert bn_scale(group((), (writer,), (slope,))).tolist() == [5, 1]
+    twice = group((), (writer,), (scale, shift, renamed(scale, "b.weight", 2), renamed(shift, "b.bias", 1)))
+    assert bn_scale(twice).tolist() == [3, 1.5]
+    assert bn_scale(twice, reduce="max").tolist() == [4, 2]
+
+
+def renamed(one, name, factor):
+    other = copy.deepcopy(one)
+    other.name, other.weight = name, one.weight * factor
+    return other
+
+
+def test_geometric_median_is_the_filter_nearest_to_the_others():
+    filters = torch.tensor([[1.0, 1.0], [0.0, 0.0], [2.0, 0.0], [1.0, 3.0]])
+    expected = torch.cdist(filters.double(), filters.double()).sum(1)
+    torch.testing.assert_close(summed_distances(filters.double()), expected)
+    bound = group((), (member(filters.unsqueeze(1)),))
+    torch.testing.assert_close(geometric_median(bound), expected / expected.mean())
+    assert geometric_median(bound).argmin() == 0
+    assert not geometric_median(group((), (member(torch.ones(4, 1, 3)),))).any()
+
+
+def test_second_order_is_exact_on_a_parabola_along_the_weights():
+    weight = torch.tensor([[[2.0]], [[-1.0]]], dtype=torch.float64)
+    one = member(weight)
+    one.grad, one.grad_square = torch.tensor([[[3.0]], [[0.5]]]), torch.tensor([[[4.0]], [[1.0]]])
+    # L(w) = g (w - w0) + h (w - w0)^2 / 2; what setting w to 0 costs, sign turned
+    assert taylor_second(group((), (one,))).tolist() == [abs(2 * 3 - 4 * 4 / 2), abs(-0.5 - 0.5)]
+    assert hessian_diagonal(group((), (one,))).tolist() == [16, 1]
+    with pytest.raises(BadInput, match="grad_square"):
+        hessian_diagonal(group((member(weight),)))
+
+
+def test_activity():
+    reader = member(torch.ones(3, 1, 2))
+    reader.input_off = torch.tensor([[0.25], [1.0], [0.0]])
+    reader.input_pooled = torch.tensor([[[0.0, 0.0, 1.0, 1.0]], [[2.0, 2.0, 2.0, 2.0]], [[0.0, 1.0, 2.0, 3.0]]])
+    bound = group((reader,))
+    assert apoz(bound).tolist() == [0.75, 0, 1]
+    torch.testing.assert_close(entropy(bound, bins=4), torch.tensor([2.0, 1.0, 4.0], dtype=torch.float64).log())
+    assert entropy(bound, of="state")[1:].tolist() == [0, 0]
+    with pytest.raises(BadInput, match="bins"):
+        entropy(bound, bins=0)
+    with pytest.raises(BadInput, match="input_rank"):
+        hrank(bound)
+
+
+def test_relevance_by_sign():
+    writer = member(torch.ones(2, 1, 2))
+    writer.outputs = {
+        "output_relevance": torch.tensor([[3.0], [1.0]]),
+        "output_relevance_signed": torch.tensor([[-1.0], [1.0]]),
+    }
+    bound = group((), (writer, member(torch.ones(2, 1, 2))))
+    assert [lrp(bound, reduce=how).tolist() for how in ("abs", "signed", "positive")] == [[3, 1], [-1, 1], [1, 1]]
+    with pytest.raises(BadInput, match="output_spread"):
+        beta_rank(bound)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunus.channels.normalise import normalise
-from prunus.core.errors import NonFinite, UnknownName
+from prunus.core.errors import BadInput, NonFinite, UnknownName
 
-HOW = ["none", "mean", "sum", "max", "zscore", "isomorphic"]
+HOW = ["none", "mean", "sum", "max", "minmax", "zscore", "lamp", "kl", "isomorphic"]
 groups = st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=8), min_size=1, max_size=4)
 
 
@@ -33,6 +33,24 @@ def test_scales():
     assert normalise(scores, "max")["b"].max() == 1
     z = normalise(scores, "zscore")["b"]
     assert (z.mean(), z.std(ddof=1)) == (pytest.approx(0), pytest.approx(1))
+
+
+def test_shares_of_what_is_left():
+    scores = {"a": np.array([1.0, 3.0, 1.0, 5.0])}
+    np.testing.assert_allclose(normalise(scores, "lamp")["a"], [0.1, 3 / 8, 0.1, 1.0])
+    kl = normalise(scores, "kl")["a"]
+    np.testing.assert_allclose(kl[:3], -np.log([0.8, 0.5, 0.8]))
+    assert kl[3] > 700
+    p, q = np.array([1, 3, 1, 5]) / 10, np.array([0, 3, 0, 5]) / 8
+    assert kl[0] == pytest.approx(sum(q[i] * np.log(q[i] / p[i]) for i in (1, 3)))
+    for how in ("lamp", "kl"):
+        with pytest.raises(BadInput, match="group a has -1"):
+            normalise({"a": np.array([-1.0, 2.0])}, how)
+
+
+def test_minmax():
+    assert normalise({"a": np.array([2.0, 4.0, 3.0])}, "minmax")["a"].tolist() == [0, 1, 0.5]
+    assert normalise({"a": np.full(3, 7.0), "b": np.ones(1)}, "minmax")["a"].tolist() == [0, 0, 0]
 
 
 def test_a_flat_group_scores_zero():

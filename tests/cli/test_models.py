@@ -46,6 +46,13 @@ def test_plan_apply_measure_recover_in_a_chain_of_folders(made, here):
     assert rows["back", "params"]["budget"] == "50% macs"
 
 
+def test_searches_read_the_rows_themselves(made, here):
+    flags = ("--data", made / "train.npz", "--out", "p", "--json", "--steps", 4, "--batch", 60)
+    found = done("plan", made / "dense", "masksparsity", "60% channels", *flags).json
+    assert found["planned"]["channels"] <= 0.6 * found["dense"]["channels"]
+    assert done("apply", "p", made / "dense", "--out", "less", "--json").json["got"]["params"]
+
+
 def test_folders_load_in_python(made, here):
     done("apply", made / "cut", made / "dense", "--out", "half")
     net = px.load("half", like=px.open_model("prunus:tinycnn", weights="random"))

@@ -87,6 +87,6 @@ def test_disk_and_memory_are_refused_before_the_work(made, here, monkeypatch):
     assert found.code == 5 and "are free" in found.err
     monkeypatch.undo()
     monkeypatch.setattr(forecast, "memory_free", lambda: 0)
-    monkeypatch.setattr(forecast, "_peak", iter([2**30, 0, 0]).__next__)
+    monkeypatch.setattr(forecast, "peak_bytes", iter([2**30, 0, 0]).__next__)
     found = prunus(*words)
     assert found.code == 5 and "in memory" in found.err

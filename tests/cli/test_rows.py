@@ -15,6 +15,34 @@ def test_check_tells_what_is_wrong_with_rows(made):
     assert len(found["leaks"]) == 240
 
 
+def test_check_labels_writes_the_rows_and_why(made, here):
+    words = ("check", "wrong.npz", "--labels", "--from", "pixels.npz")
+    rows = dict(np.load(made / "train.npz"))
+    np.savez("pixels.npz", id=[f"wrong.npz:{row}" for row in range(240)], embedding=rows["x"].reshape(240, 64))
+    rows["y"][:6] = (rows["y"][:6] + 3) % 10
+    np.savez("wrong.npz", **rows)
+    found = done(*words, "--out", "issues.csv", "--plan", "clean", "--json").json
+    ids = [issue["prunus_id"] for issue in found["issues"]]
+    assert len({f"wrong.npz:{row}" for row in range(6)} & set(ids)) >= 4 and len(ids) < 15
+    lines = (here / "issues.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "prunus_id,given,suggested,score,reason" and len(lines) == len(ids) + 1
+    dropped = done("export", "clean", "--which", "dropped", "--as", "csv", "--out", "dropped.csv")
+    assert dropped.code == 0 and "looks like" in (here / "dropped.csv").read_text("utf-8")
+    done("score", "wrong.npz", "random", "--out", "r")
+    done("plan", "r", "50% rows", "--ban", "issues.csv", "--out", "p")
+    assert not set(ids) & set(done("export", "p").out.split())
+    assert (
+        "10.0 %"
+        in done("check", "wrong.npz", "--labels", "--by", "el2n", "--share", 0.1, "--model", made / "dense").out
+    )
+    assert "share=0.1" in refused(2, "check", "wrong.npz", "--labels", "--by", "el2n", "--model", made / "dense")
+    assert "one of --signals FOLDER" in refused(2, "check", "wrong.npz", "--labels")
+    assert "go with --labels" in refused(2, "check", "wrong.npz", "--out", "x.csv")
+    assert ".csv or .jsonl" in refused(2, *words, "--out", "x.xlsx")
+    done(*words, "--out", "issues.jsonl")
+    assert len((here / "issues.jsonl").read_text("utf-8").splitlines()) == len(ids)
+
+
 def test_signals_writes_what_was_asked_for(made, here):
     found = done(
         "signals", made / "train.npz", "--model", made / "dense", "--need", "probs,hessian", "--out", "s", "--json"
@@ -30,6 +58,20 @@ def test_signals_of_a_training_need_its_length(made, here):
     assert "--epochs" in refused(2, *words)
     found = done(*words, "--epochs", 1, "--json")
     assert set(found.json["signals"]) >= {"el2n_sum", "forgetting"}
+
+
+def test_signals_over_windows_checkpoints_and_folds(made, here):
+    words = ("signals", made / "train.npz", "--model", "prunus:tinycnn", "--epochs", 4, "--batch", 64)
+    done(*words, "--need", "window_dual,early_windows", "--window", 3, "--early", 3, "--out", "w")
+    assert done("score", made / "train.npz", "dual", "--signals", "w", "--out", "d", "--json").json["sense"] == "keep"
+    done(*words, "--need", "held_out_probs,labels", "--folds", 2, "--out", "h")
+    assert done("score", made / "train.npz", "label_quality", "--signals", "h", "--out", "q").code == 0
+    done(*words, "--need", "gradient_variance,gradient_std", "--checkpoints", 3, "--out", "g")
+    assert done("score", made / "train.npz", "vog", "--normalise", "class", "--signals", "g", "--out", "v").code == 0
+    one = ("signals", made / "train.npz", "--model", made / "dense", "--need", "gradient_variance", "--out", "o")
+    assert "add --epochs" in refused(2, *one)
+    weights = next((made / "dense").glob("*.safetensors"))
+    assert done(*one, "--checkpoints", weights, "--json").json["signals"]["gradient_variance"] == [240]
 
 
 def test_score_prints_its_spread_and_its_sense(made, here):

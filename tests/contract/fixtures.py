@@ -61,7 +61,7 @@ def row_signals() -> Signals:
     """Every signal of rows that any pass or any recorded run can give."""
     data = dataset()
     passed = [name for name, found in providers().items() if found.level == "rows"]
-    measured = collect(vit(), data, passed).rows
+    measured = collect(vit(), data, passed, checkpoints=checkpoints()).rows
     assert measured is not None
     recorder = Recorder(data, window=2)
     for epoch in range(4):
@@ -82,6 +82,14 @@ def equal_rows() -> Signals:
     signals = row_signals()
     same = {name: signals.field(name)[:1].expand(UNITS, *signals.field(name).shape[1:]) for name in signals._parts}
     return changed(signals, **{name: value.clone() for name, value in same.items()})
+
+
+def options(method: Any) -> dict[str, Any]:
+    """What a method can't do without: 20 rows of a target, as a small classifier sees them, for those that have one."""
+    if "target" not in method.keywords:
+        return {}
+    width = row_signals().field("embedding").shape[1]
+    return {"target": Signals(logits=draw(20, 4, seed=21), embedding=draw(20, width, seed=22))}
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -150,6 +158,15 @@ def model(unit: str) -> nn.Module:
 def vit() -> nn.Module:
     """A classifier with 64 tokens, two blocks and attention."""
     return copy.deepcopy(_vit())
+
+
+@cache
+def checkpoints() -> list[dict[str, Tensor]]:
+    """Two earlier states of `vit`, for signals over checkpoints."""
+    return [
+        seeded(TinyViT, seed, size=16, patch=2, channels=1, dim=16, depth=2, heads=2, classes=4).state_dict()
+        for seed in (1, 2)
+    ]
 
 
 EXAMPLE = torch.zeros(1, 1, 16, 16)
@@ -222,10 +239,11 @@ def request(total: float = 32, order: str = "abcde", *, scores: Any = None, **se
 
 def reader() -> tuple[Matrix, Tensor]:
     """A matrix that reads 64 units, with all statistics of 256 rows of its inputs, and these inputs `[256, 64]`."""
-    mixed = draw(256, UNITS) @ draw(UNITS, UNITS, seed=3) / 8 + draw(UNITS, seed=4)
-    inputs = mixed.double()
+    filters, shifts = draw(UNITS, UNITS, seed=3).T / 8, draw(UNITS, seed=4)
+    inputs = (draw(256, UNITS) @ filters.T + shifts).double()
     hessian = inputs.T @ inputs
-    return Matrix("m", "m.weight", draw(8, UNITS, seed=5), 1, inputs.mean(0)[:, None], hessian), inputs
+    makers = {"filters": filters.contiguous(), "shifts": shifts, "places": torch.zeros(UNITS, dtype=torch.long)}
+    return Matrix("m", "m.weight", draw(8, UNITS, seed=5), 1, inputs.mean(0)[:, None], hessian, **makers), inputs
 
 
 def layer(needs: Any = ()) -> SimpleNamespace:

@@ -16,6 +16,8 @@ COVERED = {
     ("criterion", "weights"): "test_weights.py",
     ("solver", "weights"): "test_weights.py",
     ("criterion", "layers"): "test_layers.py",
+    ("search", "channels"): "test_searches.py",
+    ("search", "layers"): "test_searches.py",
     ("criterion", "tokens"): "test_tokens.py",
     ("selector", ""): "test_selectors.py",
     ("selector", "weights"): "test_selectors.py",
@@ -43,7 +45,8 @@ def test_kind_and_unit_have_a_fixture(method: Method):
 @pytest.mark.parametrize("method", METHODS)
 def test_signals_it_needs_are_measured_here(method: Method):
     rows = {*fixtures.row_signals().names, "ids", "labels"}
-    known = {"rows": rows, "tokens": set(TOKEN_SIGNALS)}.get(method.unit, {*providers(), "scores", "shapes", "recalls"})
+    held = {*providers(), "scores", "shapes", "recalls", "filters"}
+    known = {"rows": rows, "tokens": set(TOKEN_SIGNALS)}.get(method.unit, held)
     if method.kind == "selector":
         known = {*fixtures.unit_signals(np.arange(64)).names}
     missing = [name for name in method.needs if name not in known]

@@ -14,7 +14,9 @@ from torch import nn
 from contract import fixtures
 from contract.catalogue import every
 from contract.checks import untouched
+from prunus.core.budget import Budget
 from prunus.core.errors import NonFinite
+from prunus.core.plan import Kept, Plan
 
 measures = every("measure")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -37,14 +39,20 @@ class Language(nn.Module):
 
 
 def inputs(method) -> tuple[nn.Module, Any]:
-    """The model and the data a measure is for: a classifier and its rows, unless it is named here."""
+    """What a measure is for: a plan and its rows where it says so, else a classifier and its rows, unless it is named here."""
+    if method.facts.get("of") == "selection":
+        data = fixtures.dataset()
+        return Plan("rows", {"rows": Kept.of_ids(data.ids[::2], 64, data.ids)}, Budget.parse("32 rows")), data
     if method.id == "measure/perplexity":
         return Language(), np.arange(64) % 11
     return fixtures.model("channels"), fixtures.dataset(role="test")
 
 
 def measured(method, model, data):
-    return method.load()(model, data, **SETTINGS.get(method.id, {}))
+    settings = SETTINGS.get(method.id, {})
+    if method.facts.get("of") == "selection":
+        settings = {"reference": fixtures.dataset(role="val"), "clusters": 4}
+    return method.load()(model, data, **settings)
 
 
 @measures
@@ -60,6 +68,11 @@ def test_values_are_finite_and_lie_in_their_intervals(method):
 @measures
 def test_measuring_changes_nothing(method):
     model, data = inputs(method)
+    if isinstance(model, Plan):
+        before = model.hash()
+        measured(method, model, data)
+        assert model.hash() == before
+        return
     model.train()
     first = next(model.children())
     first.requires_grad_(False)

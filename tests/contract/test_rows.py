@@ -23,7 +23,11 @@ BUDGET = "30% rows"
 
 
 def scored(method, order=None, signals=None) -> Score:
-    return flow.score_rows(fixtures.dataset(order), method.id, signals=signals or fixtures.row_signals())
+    return measured(method, fixtures.dataset(order), signals or fixtures.row_signals())
+
+
+def measured(method, data, signals) -> Score:
+    return flow.score_rows(data, method.id, signals=signals, options=fixtures.options(method))
 
 
 def planned(score: Score, budget=BUDGET, **settings) -> Plan:
@@ -91,7 +95,7 @@ def test_equal_rows_are_ties_and_the_lower_ids_stay(method):
     order = np.argsort(-fixtures.arrays()[0])
     if draws(method):
         return
-    score = flow.score_rows(fixtures.dataset(order), method.id, signals=fixtures.equal_rows())
+    score = measured(method, fixtures.dataset(order), fixtures.equal_rows())
     assert np.unique(score.values[flow.GROUP]).size == 1
     kept = planned(score, "10 rows", select="top").keep()
     np.testing.assert_array_equal(kept, np.sort(fixtures.arrays()[0])[:10])
@@ -119,7 +123,7 @@ def test_scoring_changes_nothing(method):
     before = copy.deepcopy({name: signals.field(name) for name in signals._parts})
     x = data.backing.column("x").copy()
     with generators_alone():
-        score = flow.score_rows(data, method.id, signals=signals)
+        score = measured(method, data, signals)
         planned(score)
     for name, value in before.items():
         assert torch.equal(signals.field(name), value)
@@ -142,16 +146,23 @@ def test_what_is_missing_is_named(method):
     needs = [name for name in method.needs if name != "labels"]
     if needs:
         with pytest.raises(BadInput, match=needs[0]):
-            flow.score_rows(fixtures.dataset(), method.id, signals=Signals(fixtures.arrays()[0], other=np.zeros(64)))
+            measured(method, fixtures.dataset(), Signals(fixtures.arrays()[0], other=np.zeros(64)))
         with pytest.raises(IdMismatch, match="have no signals"):
-            flow.score_rows(fixtures.dataset(), method.id, signals=fixtures.row_signals().take(np.arange(60)))
+            measured(method, fixtures.dataset(), fixtures.row_signals().take(np.arange(60)))
     with pytest.raises(SplitError):
-        flow.score_rows(fixtures.dataset(role="test"), method.id, signals=fixtures.row_signals())
+        measured(method, fixtures.dataset(role="test"), fixtures.row_signals())
+
+
+@every("criterion", "rows")
+def test_a_target_is_asked_for(method):
+    if "target" in method.keywords:
+        with pytest.raises(BadInput, match="target="):
+            flow.score_rows(fixtures.dataset(), method.id, signals=fixtures.row_signals())
 
 
 @every("criterion", "rows")
 def test_one_row(method):
     signals = fixtures.row_signals().take([3])
     data = fixtures.dataset(np.array([3]))
-    score = flow.score_rows(data, method.id, signals=signals)
+    score = measured(method, data, signals)
     assert planned(score, "100% rows", select="top").keep().tolist() == data.ids.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import warnings
 
 import numpy as np
@@ -31,7 +32,7 @@ def score(method, order=None, values=None) -> GroupScore:
 
 
 def selected(method, given: GroupScore, count: int = COUNT, **options) -> np.ndarray:
-    more = {"rng": Rng(0, method.id)} if draws(method) else {}
+    more = fixtures.options(method) | ({"rng": Rng(0, method.id)} if draws(method) else {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return np.asarray(method.load()(given, count, **more, **options))
@@ -120,3 +121,19 @@ def test_one_class_may_be_empty(method):
     assert found.size == COUNT
     for label in fixtures.CLASSES:
         assert abs((labels[found] == label).sum() - (labels == label).sum() / 2) < 1
+
+
+@selectors
+def test_loss_weights_are_usable_and_follow_their_units(method):
+    if not method.facts.get("weighs"):
+        assert not hasattr(importlib.import_module(method.module), "weights"), "say weighs=True in the decorator"
+        return
+    weights = importlib.import_module(method.module).weights
+    given = score(method)
+    kept = np.sort(selected(method, given))
+    first = weights(given, kept)
+    assert first.shape == kept.shape and np.isfinite(first).all() and (first >= 0).all() and first.sum() > 0
+    order = np.random.RandomState(5).permutation(64)
+    moved = score(method, order)
+    places = np.argsort(order)[kept]
+    np.testing.assert_allclose(weights(moved, places), first, rtol=1e-6, atol=1e-9)

@@ -9,6 +9,7 @@ import torch
 from contract import fixtures
 from contract.checks import threads, untouched
 from prunus.core.errors import BadInput, NonFinite, SplitError
+from prunus.flow.signals import Fit
 from prunus.signals.catalogue import providers
 from prunus.signals.collect import collect
 from prunus.signals.modules import ModuleSignals
@@ -23,14 +24,16 @@ ROWS, MODULES = ([name for name in PASSED if KNOWN[name].level == level] for lev
 
 def fields(need, model=None, **settings) -> dict[str, torch.Tensor]:
     """The signal of every row in the order of ids, or of every module."""
-    made = collect(model or fixtures.vit(), settings.pop("data", fixtures.dataset()), need, **settings)
+    options = {"checkpoints": fixtures.checkpoints()} if need.startswith("gradient_") else {}
+    made = collect(model or fixtures.vit(), settings.pop("data", fixtures.dataset()), need, **options, **settings)
     if made.rows is not None and need in ROWS:
         return {need: made.rows.align(np.sort(fixtures.arrays()[0])).field(need)}
     return {f"{name}.{key}": value for name, stats in made.modules.items() for key, value in stats.fields.items()}
 
 
 def test_every_level_is_covered():
-    assert {found.level for found in KNOWN.values()} == {"rows", "modules", "training"}, "write a contract for it here"
+    levels = {found.level for found in KNOWN.values()}
+    assert levels == {"rows", "modules", "training", "folds"}, "write a contract for it here"
 
 
 @pytest.mark.parametrize("name", PASSED)
@@ -95,3 +98,18 @@ def test_files_hold_all_of_it(tmp_path):
     again = ModuleSignals.load(modules.save(tmp_path / "modules"))
     for name, stats in modules.items():
         assert all(torch.equal(again[name].fields[key], value) for key, value in stats.fields.items())
+
+
+@pytest.mark.parametrize("name", [name for name, found in KNOWN.items() if found.level == "folds"])
+def test_held_out_signals_are_finite_and_depend_on_ids_alone(name):
+    def made(order):
+        data = fixtures.dataset(order)
+        return Fit(fixtures.vit, steps=1, settings={"progress": False}, folds=2).run(data, (name,))[0]
+
+    first, again = made(np.arange(64)), made(np.random.RandomState(3).permutation(64))
+    assert len(first) == 64 and torch.isfinite(first.field(name)).all()
+    torch.testing.assert_close(again.align(first.ids).field(name), first.field(name), rtol=1e-5, atol=1e-6)
+    with pytest.raises(BadInput, match="training run"):
+        collect(fixtures.vit(), fixtures.dataset(), name)
+    with pytest.raises(SplitError):
+        Fit(fixtures.vit, steps=1, folds=2).run(fixtures.dataset(role="test"), (name,))

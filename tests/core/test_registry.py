@@ -40,6 +40,27 @@ def test_reads_facts_options_and_help(tmp_path: Path):
         method.check_options({"powr": 1})
 
 
+def test_of_a_union_people_type_what_can_be_typed(tmp_path: Path):
+    path = tmp_path / "thing.py"
+    given = 'power: float = 2.0, mode: str = "a"'
+    for typed, expected in (
+        ("str | Score | None", [("cut", "str | None")]),
+        ("Score | None", []),
+        ("tuple[int, ...] | Score", [("cut", "tuple[int, ...]")]),
+        ("Literal['a', 'b'] | float", [("cut", "Literal['a', 'b'] | float")]),
+    ):
+        path.write_text(SOURCE.replace(given, f"cut: {typed} = None"))
+        (method,) = registry._read("prunus.rows.thing", path)
+        assert [(o.name, o.type) for o in method.options] == expected and method.keywords == ("cut",)
+
+
+def test_a_type_that_the_module_names_is_spelled_out(tmp_path: Path):
+    path = tmp_path / "thing.py"
+    path.write_text("Mode = Literal['a', 'b']\n" + SOURCE.replace("mode: str", "mode: Mode"))
+    (method,) = registry._read("prunus.rows.thing", path)
+    assert [option.type for option in method.options] == ["float", "Literal['a', 'b']"]
+
+
 def test_arguments_must_be_literals(tmp_path: Path):
     path = tmp_path / "bad.py"
     path.write_text('x = 1\n@criterion(unit=x)\ndef bad(s):\n    """."""\n')

@@ -103,7 +103,9 @@ def test_without_labels_the_message_names_what_needs_none():
     made = px.score(data(labels=False), "random", signals=Signals(IDS, embedding=embedding(bad=False)))
     with pytest.raises(BadInput, match="moderate needs labels.* without labels there are .*k_center.*semdedup"):
         px.plan(made, "20 rows", select="moderate")
-    with pytest.raises(BadInput, match="el2n needs .*labels.* without labels there are .*entropy.*prototypes"):
+    with pytest.raises(
+        BadInput, match="el2n needs labels.* name the label column.* does without: .*entropy.*prototypes"
+    ):
         px.score(data(labels=False), "el2n", signals=Signals(IDS, probs=np.full((40, 2), 0.5)))
     with pytest.raises(BadInput, match="within='class'.*within='all'"):
         px.plan(made, "20 rows", select="k_center", within="class")
@@ -113,10 +115,12 @@ def test_without_labels_the_message_names_what_needs_none():
     "method", [pytest.param(m, id=m.name) for m in registry.methods(kind="selector") if not m.unit and m.name != "nm"]
 )
 def test_nothing_but_duplicates(method):
-    x, probs = np.ones((40, 5), dtype=np.float32), np.full((40, 4), 0.25)
-    score = GroupScore(np.ones(40), IDS, "hard", Signals(IDS, embedding=x, labels=LABELS, probs=probs))
-    function = method.load()
-    more = {"rng": Rng(0, method.id)} if "rng" in inspect.signature(function).parameters else {}
+    x, half = np.ones((40, 5), dtype=np.float32), np.full(40, 0.5)
+    found = Signals(IDS, embedding=x, labels=LABELS, probs=np.full((40, 4), 0.25), p_true_early=half)
+    score, function = GroupScore(np.ones(40), IDS, "hard", found), method.load()
+    wants = inspect.signature(function).parameters
+    more: dict = {"rng": Rng(0, method.id)} if "rng" in wants else {}
+    more |= {"target": x, "clusters": 2} if method.name == "snp" else {}
     for count in (1, 13, 40):
         assert np.unique(function(score, count, **more)).size == count
 

@@ -51,8 +51,32 @@ def test_rows(digits, cnn, tmp_path):
     assert px.plan(px.Score.load(score.save(tmp_path / "score")), "40% rows", select="ccs").hash() == plan.hash()
     same = px.plan(fit, "el2n", "40% rows", model=cnn, select="ccs")
     assert same.hash() == plan.hash()
-    student = px.recover(seeded(TinyCNN, 1, width=8), data=fewer, teacher=cnn, how="distill", epochs=1, kept=0.4)
+    new, taught = seeded(TinyCNN, 1, width=8), {"teacher": cnn, "how": "distill", "epochs": 1}
+    student = px.recover(new, data=fewer, kept=0.4, **taught)
     assert torch.isfinite(student(EXAMPLE)).all()
+    for rows in (fit, fewer):  # the plan says what is kept, and is applied where it was not yet
+        by_plan = px.recover(new, data=rows, plan=plan, **taught)
+        assert torch.equal(by_plan.conv1.weight, student.conv1.weight)
+    other = px.recover(new, data=fewer, kept=1.0, **taught)
+    assert not torch.equal(other.conv1.weight, student.conv1.weight)
+
+
+def test_rows_for_a_target_are_planned_from_arrays_signals_and_files(digits, cnn, tmp_path):
+    fit, _ = digits
+    other = px.collect(cnn, fit.select(np.arange(40)), ("logits", "embedding")).rows
+    folder = str(other.save(tmp_path / "target"))
+    signals = px.collect(cnn, fit, "embedding").rows
+    planned = [px.plan(fit, "label_mapping", "30% rows", target=target) for target in (other, other.logits, folder)]
+    assert len({tuple(plan.keep()) for plan in planned}) == 1
+    assert len(np.unique(fit.labels[np.isin(fit.ids, planned[0].keep())])) <= 5
+    score = px.score(fit, "random", signals=signals)
+    found = [px.plan(score, "30% rows", select="snp", clusters=5, target=target) for target in (other, folder)]
+    assert found[0].hash() == found[1].hash() and found[0].keep().size == 90
+    again = px.Plan.load(found[1].save(tmp_path / "plan"))
+    assert again.hash() == found[1].hash()
+    assert str(tmp_path) not in (tmp_path / "plan" / "plan.json").read_text()
+    fewer = px.plan(score, "30% rows", select="sur")
+    assert fewer.keep().size == 90
 
 
 def test_a_cut_score_given_as_one_is_told_in_the_plan(digits, cnn, tmp_path):

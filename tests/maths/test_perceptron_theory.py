@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from prunus.core.errors import BadInput
-from prunus.maths.perceptron_theory import better_end, errors, learned, simulate
+from prunus.maths.perceptron_theory import (
+    FEWEST,
+    MOST,
+    better_end,
+    examples_per_parameter,
+    expected_errors,
+    learned,
+    simulate,
+)
 
 
 def test_error_falls_with_data_and_keeping_all_is_random():
@@ -24,7 +32,31 @@ def test_keep_easy_while_data_are_scarce_and_hard_once_they_abound():
     assert better_end(2.0, 0.5) == "easy"
     assert better_end(16.0, 0.5) == "hard"
     assert learned(8.0, 0.5, "hard").error < learned(8.0).error
-    assert (np.diff(errors(8.0, (0.5, 0.75, 1.0), "hard")) < 0).all()
+    assert (np.diff(expected_errors(8.0, (0.5, 0.75, 1.0), "hard")) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [("random", 1.0), ("hard", 0.05), ("hard", 0.5), ("easy", 0.05), ("easy", 0.5)]
+)
+def test_every_amount_of_data_has_its_error_and_more_data_less_error(keep, kept):
+    """Also where the margin is near the least one kept, and where a student that learned nothing solves the equations too."""
+    curve = [learned(alpha, kept, keep).error for alpha in (0.02, 0.15, 1.0, 4.0, 12.0, 60.0, 200.0)]
+    assert sorted(curve, reverse=True) == curve and curve[0] < 0.5 and curve[-1] < 0.02
+
+
+def test_with_much_data_the_error_falls_as_one_over_it():
+    assert learned(200.0).error / learned(100.0).error == pytest.approx(0.5, rel=0.01)
+    assert learned(100.0).error == pytest.approx(0.5 / 100, rel=0.01)  # max-margin students: 0.50 / alpha
+
+
+def test_examples_per_parameter_are_read_off_a_curve_of_random_rows():
+    shares = (0.1, 0.3, 0.5)
+    for total in (2.0, 20.0):
+        assert examples_per_parameter(shares, expected_errors(total, shares).tolist()) == pytest.approx(total, rel=1e-3)
+    assert examples_per_parameter(shares, (0.3, 0.3, 0.3)) == FEWEST
+    assert examples_per_parameter(shares, (0.6, 0.2, 0.1)) == MOST  # steeper than 1 / data
+    with pytest.raises(BadInput, match="above 0"):
+        examples_per_parameter(shares, (0.1, 0.0, 0.0))
 
 
 def simulated(angle, seeds=6):

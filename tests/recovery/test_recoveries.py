@@ -1,15 +1,20 @@
 import copy
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from prunus.core.errors import BadInput, SplitError
+from prunus.core.errors import BadInput, SplitError, UnknownName
+from prunus.prunables.combined import combine as px_combine
 from prunus.prunables.dataset import Dataset
 from prunus.recovery.bn_stats import bn_stats
-from prunus.recovery.distill import distill, weight_of_teacher
+from prunus.recovery.combine import combine
+from prunus.recovery.distill import distill, lessons, weight_of_teacher
 from prunus.recovery.finetune import finetune
+from prunus.train.loop import fit
+from prunus.train.tiles import TileCrop
 
 
 def rows(count: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,6 +111,17 @@ def test_weight_of_teacher():
             weight_of_teacher(alpha, kept)
 
 
+def test_a_much_larger_teacher_is_warned_of_where_few_rows_are_kept():
+    large = nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 4))
+    with pytest.warns(UserWarning, match=r"10% of the rows are kept and the teacher is much larger"):
+        lessons(net(), large, alpha="auto", kept=0.1, temperature=4.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = lessons(net(), large, alpha="auto", kept=0.5, temperature=2.0)
+        lessons(large, net(), alpha=0.0, kept=0.1, temperature=4.0)
+    assert told == {"teacher": large, "distill": 0.75, "temperature": 2.0}
+
+
 def test_a_teacher_is_needed_and_is_another_model():
     model = net()
     with pytest.raises(BadInput, match="teacher"):
@@ -151,3 +167,40 @@ def test_bn_stats_without_batch_norm_change_nothing():
     model = nn.Linear(6, 4).train()
     assert bn_stats(model, rows()) is model
     assert not model.training
+
+
+def pictures(count: int = 48) -> Dataset:
+    x = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(count) % 2
+    return Dataset(((x + y.view(-1, 1, 1, 1)).numpy(), y.numpy()))
+
+
+def flat(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+
+def test_combined_images_are_trained_on_by_their_tiles():
+    report = {}
+    model = combine(flat(), pictures(), epochs=2, batch=4, lr=0.05, report=report)
+    assert report["samples"] == 2 * 48 / 4  # a view of every stored image each epoch
+    by_hand = flat()
+    crop = TileCrop(2)
+    fit(by_hand, px_combine(pictures()), epochs=2, batch=4, lr=0.05, augment=crop)
+    torch.testing.assert_close(model[1].weight, by_hand[1].weight)
+    whole = combine(flat(), pictures(), epochs=2, batch=4, lr=0.05, within="none")
+    image = combine(flat(), pictures(), epochs=2, batch=4, lr=0.05, within="image")
+    assert not torch.equal(whole[1].weight, image[1].weight)
+    with pytest.raises(UnknownName, match="did you mean tile"):
+        combine(flat(), pictures(), epochs=1, within="tiles")
+
+
+def test_what_follows_the_crop_sees_its_result():
+    seen = []
+
+    def zeros(x, generator):
+        seen.append(x.shape)
+        return x * 0
+
+    combine(flat(), pictures(), steps=1, batch=4, augment=zeros)
+    assert seen == [(4, 1, 8, 8)]

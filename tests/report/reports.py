@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from prunus.core.budget import Budget
@@ -9,7 +11,10 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.results import Results, Row
 from prunus.core.rng import uniform
 from prunus.core.score import Score
-from prunus.report import build
+from prunus.flow.curation import compare_rows
+from prunus.flow.rows import plan_rows
+from prunus.prunables.dataset import Dataset
+from prunus.report import build, heat, theory
 from prunus.report.data import ReportData, Verdict
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -152,3 +157,67 @@ def model_report(*, masked: bool = False, controls: bool = True) -> ReportData:
             "Latency: dense and pruned interleaved in fresh processes, 20 repeats, one thread. Not tested on CUDA.",
         ),
     )
+
+
+PICTURE = {  # gain over random_balanced, in points, at 50, 30 and 10 % of clean rows, then of noisy ones
+    "ccs: aum": ((0.6, 1.9, 2.4), (1.1, 2.2, 3.0)),
+    "el2n_sum + top(keep=hardest)": ((1.2, -3.0, -21.0), (-9.0, -18.0, -30.0)),
+    "prototypes + balanced(keep=easiest)": ((-1.0, -0.6, 1.2), (0.2, 0.1, 0.9)),
+    "k_center": ((0.1, -0.9, -4.0), (-0.5, -2.0, -5.0)),
+}
+
+
+def picture_results() -> Results:
+    """Four methods and two controls at three budgets, clean and noisy, at equal steps and equal epochs, five seeds."""
+    rows: list[Row] = []
+    for place, (data, level) in enumerate((("clean", 0.72), ("noisy", 0.61))):
+        for equal, lost in (("equal_steps", 0.0), ("equal_epochs", 0.06)):
+            rows += _setting(f"{data}, {equal}", level, lost, place)
+    return Results(tuple(rows), {"python": "3.11.7", "torch": "2.14.1", "threads": 1})
+
+
+def _setting(setting: str, level: float, lost: float, noisy: int) -> list[Row]:
+    seeds, dense = range(5), f"dense ({setting})"
+    jitter = 0.006 * (noise(setting, 5 * 40) - 0.5).reshape(40, 5)
+    rows = [
+        Row(dense, "", "", s, "accuracy", level + jitter[0, s], cost={"training_cpu_s": 22}, dense=dense) for s in seeds
+    ]
+    arms = {name: [by / 100 for by in gains[noisy]] for name, gains in PICTURE.items()}
+    arms |= {"random_balanced": [0.0] * 3, "random": [-0.001, -0.002, -0.004]}
+    for number, (name, gains) in enumerate(arms.items()):
+        control = name.startswith("random")
+        for place, share in enumerate((50, 30, 10)):
+            cost = {"signals_cpu_s": 0.0 if control else 23.0, "selection_cpu_s": 0.2}
+            cost["training_cpu_s"] = 22.0 if "steps" in setting else 0.22 * share
+            method = f"rows/{name}" if control else "rows/x"
+            base = level - (0.04, 0.09, 0.2)[place] - lost
+            values = [base + gains[place] + jitter[1 + 3 * number + place, s] for s in seeds]
+            rows += [
+                Row(f"{name} ({setting})", method, f"{share}% rows", s, "accuracy", v, None, control, cost, "", dense)
+                for s, v in zip(seeds, values)
+            ]
+    return rows
+
+
+def picture_report() -> ReportData:
+    """Which methods beat random, drawn."""
+    results = picture_results()
+    heats, panels = heat.heats(results), heat.panels(results)
+    title = "Which data-pruning methods beat random rows?"
+    curves = theory.theory_curves(results)
+    return ReportData(title, results, command="prunus run picture.toml", heats=heats, panels=panels, curves=curves)
+
+
+def selections_report() -> ReportData:
+    """Two plans over 120 small images side by side, with a score; made as `px.compare_rows` makes it."""
+    x = noise("images", 120 * 64).reshape(120, 1, 8, 8).astype(np.float32)
+    labels = (6 * noise("classes", 120)).astype(np.int64)
+    x += labels[:, None, None, None] / 3
+    names = ("ant <b>", "bee", "cow", "dog", "eel", "fox")
+    rows = Dataset((x[:90], labels[:90]), ids=np.array([f"img/{n:03}.png" for n in range(90)]), classes=names)
+    reference = Dataset((x[90:], labels[90:]), role="val", classes=names)
+    score = Score("rows", {"rows": noise("hard", 90)}, "hard", {"rows": rows.ids}, provenance={"method": "rows/el2n"})
+    plans = {end: plan_rows(score, "30 rows", select="top", options={"keep": end}) for end in ("hardest", "easiest")}
+    settings = {"reference": reference, "score": score, "clusters": 5}
+    report = compare_rows(plans, rows, controls=2, title="Hardest or easiest?", command="prunus compare", **settings)
+    return replace(report, histograms=(build.histogram(score, plans["hardest"]),))

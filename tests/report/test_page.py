@@ -11,7 +11,7 @@ import pytest
 from prunus.core.results import Results, Row
 from prunus.report import page
 from prunus.report.data import MASKED, NO_CONTROL, ReportData
-from report.reports import data_report, model_report
+from report.reports import data_report, model_report, picture_report, selections_report
 
 pytest.importorskip("matplotlib", reason="needs the extra `report`")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,6 +78,13 @@ def test_empty_report_still_stands():
     assert 'id="results"' not in text
 
 
+def test_many_methods_are_a_table_and_a_theory_is_no_control():
+    text = rendered(picture_report)
+    assert "▲" in text and "random_balanced" in text and "<details>" in text
+    assert "expected by the perceptron theory" in text and "examples per parameter" in text
+    assert "theory, hard end kept (control)" not in text
+
+
 @pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `dev`")
@@ -91,7 +98,7 @@ def browser():
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
-@pytest.mark.parametrize("make", [data_report, model_report])
+@pytest.mark.parametrize("make", [data_report, model_report, picture_report, selections_report])
 def test_page_in_a_browser(browser, tmp_path, make, scheme, width):
     path = tmp_path / "report.html"
     path.write_text(rendered(make), "utf-8")

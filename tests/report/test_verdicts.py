@@ -81,3 +81,15 @@ def test_other_models_at_the_same_budget_are_not_compared():
     here = [replace(row, dense="dense (a)") for row in rows("l1", BASE)]
     there = [replace(row, dense="dense (b)") for row in rows("random", above(-0.1), control=True)]
     assert not over_arms(Results(tuple(here + there)))
+
+
+def test_taught_arms_are_compared_with_taught_controls_and_with_themselves_untaught():
+    untaught = [replace(row, like="a, taught by t") for row in rows("a, taught by t (not taught)", BASE, control=True)]
+    found = rows("a", BASE) + rows("a, taught by t", BASE) + untaught
+    found += rows("random", BASE, control=True) + rows("random, taught by t", BASE, control=True)
+    pairs = {(line.what, line.against) for line in over_arms(Results(tuple(found)))}
+    assert pairs == {
+        ("a", "random"),
+        ("a, taught by t", "random, taught by t"),
+        ("a, taught by t", "a, taught by t (not taught)"),
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from prunus.core.arms import arms, count, label, mean_interval, notes, show
@@ -84,6 +86,20 @@ def test_break_even_counts_trainings():
     assert break_even(arm, full=330) == (pytest.approx(95.4 / 10), "after 9.5 trainings")
     assert break_even(arm, full=320) == (None, "never: training is not shorter")
     assert break_even(arm, full=None) == (None, "")
+    taught = replace(arm, cost={**arm.cost, "teacher_cpu_s": 640})
+    assert break_even(taught, full=330)[0] == pytest.approx((95.4 + 640) / 10)
+
+
+def test_training_for_as_many_steps_is_not_shorter_whatever_the_clock_says():
+    def arm(what, samples, seconds, share=10):
+        method, budget = ("", "") if what == "dense" else ("rows/x", f"{share}% rows")
+        cost = {"samples": samples, "training_cpu_s": seconds, "signals_cpu_s": 10.0, "selection_cpu_s": 0.0}
+        return Row(what, method, budget, 0, "accuracy", 0.5, None, False, cost)
+
+    for samples, share, shorter in ((1000, 10, False), (850, 10, False), (100, 10, True), (900, 90, True)):
+        found = arms(Results((arm("dense", 1000, 100), arm("x", samples, 90, share))))
+        (row,) = [row for row in cost_rows(found) if row.what == "x"]
+        assert row.break_even == (1.0 if shorter else None), samples
 
 
 def test_curves_come_from_budgets_that_are_shares():

@@ -16,6 +16,7 @@ from prunus.core.registry import methods
 from prunus.core.rng import Rng
 from prunus.rows.aum import aum
 from prunus.rows.correctness import correctness
+from prunus.rows.deepfool import deepfool
 from prunus.rows.el1n import el1n
 from prunus.rows.el2n import el2n
 from prunus.rows.entropy import entropy
@@ -27,6 +28,7 @@ from prunus.rows.margin_uncertainty import margin_uncertainty
 from prunus.rows.random import random
 from prunus.rows.random_balanced import random_balanced
 from prunus.rows.targets import margin_to_rival
+from prunus.rows.vog import vog
 
 PER_ROW = {
     "el2n": el2n,
@@ -207,3 +209,21 @@ def test_every_row_method_says_what_the_page_needs():
         for section in ("Removes", "Needs", "Cost", "Departures"):
             assert method.section(section), f"{method.path} lacks {section}"
         assert all(option.help for option in method.options), method.path
+
+
+def test_deepfool_parity():
+    s = SimpleNamespace(boundary_distance=torch.tensor([0.5, 2.0]))
+    assert deepfool(s).tolist() == [0.5, 2.0]
+    assert deepfool(s, parity="official").tolist() == [0.25, 4.0]
+
+
+def test_vog_within_classes():
+    s = SimpleNamespace(
+        ids=np.arange(5),
+        labels=torch.tensor([0, 1, 0, 1, 2]),
+        gradient_variance=torch.tensor([1.0, 10.0, 3.0, 14.0, 7.0]),
+        gradient_std=torch.tensor([1.0, 3.0, 2.0, 4.0, 2.0]),
+    )
+    assert vog(s).tolist() == [1, 10, 3, 14, 7]
+    assert vog(s, parity="official").tolist() == [1, 3, 2, 4, 2]
+    assert vog(s, normalise="class").tolist() == [-1, -1, 1, 1, 0]

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -27,13 +28,16 @@ from prunus.run import Graph, Node, RunReport, recipe_run, run_recipe
 from prunus.run.folder import used_keys
 from prunus.run.progress import RunProgress
 from prunus.run.resolve import resolve
+from prunus.run.worker import run_job
 from run import tiny_stages
 
 TABLE = "run.tiny_stages:STAGES"
 
 
-def run(runs: Path, *overrides: str, jobs: int = 0, stages: str = TABLE, **options: Any) -> RunReport:
-    recipe = parse(copy.deepcopy(tiny_stages.RECIPE), overrides)
+def run(
+    runs: Path, *overrides: str, jobs: int = 0, stages: str = TABLE, raw: dict[str, Any] | None = None, **options: Any
+) -> RunReport:
+    recipe = parse(copy.deepcopy(raw or tiny_stages.RECIPE), overrides)
     graph = resolve(recipe, tiny_stages.facts)
     quiet = RunProgress({}, 1, Console(file=StringIO()))
     quiet.finished = lambda *_: None  # type: ignore[method-assign]
@@ -304,3 +308,21 @@ def test_progress_tells_the_time_left() -> None:
         bar._last -= 60
         bar.finished("train", "training of y", 10.0)
     assert out.getvalue() == "2 of 5 stages done, about 12 s left: training of y\n"
+
+
+def test_what_a_process_does_once_is_no_cost_of_a_stage(tmp_path: Path) -> None:
+    job = {"stage": "threads", "params": {}, "inputs": {}, "parts": {}, "store": str(tmp_path)}
+    begun = time.perf_counter()
+    made = run_job({**job, "stages": "run.tiny_stages:WARM", "key": "0" * 32})
+    assert made.cost["wall_s"] < 0.2 < time.perf_counter() - begun  # warming up takes 0.2 s
+
+
+def test_a_teacher_is_trained_once_and_its_cost_is_told_apart(tmp_path: Path) -> None:
+    taught = {"teacher": {"full": {}}, "run": {"name": "tiny", "seeds": [0]}}
+    arms = [{**tiny_stages.RECIPE["arms"][0], "teacher": ["none", "full"], "controls": []}]
+    report = run(tmp_path, raw={**tiny_stages.RECIPE, **taught, "arms": arms})
+    assert report.made["train"] == 2 + 2 * 2  # dense of seeds 0 and 1; two budgets, taught or not
+    costs = {(row["what"], row["budget"]): row["cost"] for row in report.rows}
+    plain, student = costs["loss", "30% rows"], costs["loss, taught by full", "30% rows"]
+    assert student["teacher_cpu_s"] > 0 and "teacher_cpu_s" not in plain
+    assert student["samples"] == plain["samples"]

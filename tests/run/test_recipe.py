@@ -50,6 +50,12 @@ def test_a_single_table_needs_no_name() -> None:
         (tiny(arms=prune(budget="30% rosw")), "rosw"),
         (tiny(controls={"rowss": []}), "did you mean rows"),
         (tiny(signals={"train": "f"}), r"\[train\] for signals main.*'f'"),
+        (
+            tiny(arms=[{**prune()[0], "teacher": "ful"}], teacher={"full": {}}),
+            r"\[teacher\] .*'ful'; did you mean full",
+        ),
+        (tiny(teacher={"full": {"train": "mian"}}), r"\[train\] for teacher full.*'mian'; did you mean main"),
+        (tiny(teacher={"full": {"alfa": 1}}), r"key in teacher\.full .*'alfa'; did you mean alpha"),
     ],
 )
 def test_unknown_names_tell_the_nearest(raw: dict[str, Any], message: str) -> None:
@@ -69,6 +75,9 @@ def test_unknown_names_tell_the_nearest(raw: dict[str, Any], message: str) -> No
         (tiny(arms=prune(unit="row")), "unit is one of"),
         (tiny(arms=prune(budget="lots")), "not a budget"),
         (tiny(train={"epochs": 1, "steps": 2}), "either epochs or steps"),
+        (tiny(teacher={"full": {"alpha": 1.5}}), r"teacher\.full\.alpha.*1\.5"),
+        (tiny(teacher={"full": {"temperature": 0}}), r"teacher\.full\.temperature"),
+        (tiny(teacher={"full": {}}, arms=[{**prune(budget="50% macs")[0], "teacher": "full"}]), "nobody can teach"),
         (tiny(train={"a": {"epochs": 1}, "b": {"epochs": 2}}), r"must say which \[train\].*a, b"),
         (tiny(arms=prune() + prune()), "two arms are called 'loss'"),
         (tiny(controls={"rows": [3]}), "3 is no control"),
@@ -121,6 +130,44 @@ def test_hash_follows_numbers_only() -> None:
         assert parse(tiny(), [change]).hash() != base.hash()
 
 
+def test_label_noise_counts_and_no_noise_is_what_it_always_was() -> None:
+    base = parse(tiny())
+    assert parse(tiny(), ["data.label_noise=0.0"]).hash() == base.hash()
+    assert "label_noise" not in base.canonical()["data"]["main"]
+    noisy = parse(tiny(), ["data.label_noise=0.2"])
+    assert noisy.canonical()["data"]["main"]["label_noise"] == 0.2 and noisy.hash() != base.hash()
+    with pytest.raises(BadInput, match="label_noise"):
+        parse(tiny(), ["data.label_noise=1.5"])
+
+
+SETTINGS = {
+    "data": {"clean": {"source": "x"}, "noisy": {"source": "x", "label_noise": 0.2}},
+    "train": {"same_steps": {"epochs": 1}, "same_epochs": {"epochs": 1, "equal": "epochs"}},
+}
+
+
+def test_an_arm_in_several_settings_is_named_by_each_with_controls_of_its_own() -> None:
+    arms = [{**prune()[0], "data": ["clean", "noisy"], "train": ["same_steps", "same_epochs"]}]
+    tried = cases(parse(tiny(**SETTINGS, arms=arms)))
+    words = ("clean, same_steps", "clean, same_epochs", "noisy, same_steps", "noisy, same_epochs")
+    names = [f"{arm} ({word})" for arm in ("dense", "loss", "random") for word in words]
+    assert [case.arm for case in tried] == names
+    assert [(case.data, case.train) for case in tried] == [tuple(word.split(", ")) for word in words] * 3
+
+
+def test_an_arm_of_one_setting_keeps_its_name() -> None:
+    both = {**prune()[0], "data": ["clean", "noisy"], "train": "same_steps"}
+    alone = {**prune(method="other")[0], "data": "noisy", "train": "same_steps", "controls": []}
+    tried = cases(parse(tiny(**SETTINGS, arms=[both, alone])))
+    assert [case.arm for case in tried if not case.control] == [
+        "dense (clean)", "dense (noisy)", "loss (clean)", "loss (noisy)", "other",
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match=r"two arms are called 'loss \(noisy\)'"):
+        cases(parse(tiny(**SETTINGS, arms=[both, {**both, "data": "noisy"}])))
+    with pytest.raises(UnknownName, match="nosy"):
+        parse(tiny(**SETTINGS, arms=[{**both, "data": ["clean", "nosy"]}]))
+
+
 def test_lists_are_sweeps() -> None:
     arms = prune(method=["a", {"name": "b", "x": 2}], budget=["30% rows", "10% rows"], select=["ccs", "hardest"])
     tried = [case for case in cases(parse(tiny(arms=arms, controls={"rows": []}))) if case.steps]
@@ -158,3 +205,26 @@ def test_several_units_in_one_arm() -> None:
     assert [case.arm for case in arms] == ["a then c"] * 2
     assert [case.budget for case in arms] == ["30% rows then 50% macs", "10% rows then 50% macs"]
     assert [case.arm for case in tried if case.control] == ["a then r"] * 2
+
+
+def test_teachers_are_a_sweep_and_the_dense_arm_is_never_taught() -> None:
+    arms = [{**prune()[0], "teacher": ["none", "full"]}]
+    tried = cases(parse(tiny(arms=arms, teacher={"full": {}})))
+    assert [(case.arm, case.teacher) for case in tried if not case.control] == [
+        ("dense", ""),
+        ("loss", ""),
+        ("loss, taught by full", "full"),
+    ]
+    controls = {case.arm: case for case in tried if case.control}
+    assert set(controls) == {"random", "random, taught by full"}
+    assert controls["random, taught by full"].teacher == "full"
+
+
+def test_an_arm_that_is_taught_stands_beside_the_same_rows_without_a_teacher() -> None:
+    raw = tiny(arms=[{**prune()[0], "teacher": "full"}], teacher={"full": {}})
+    raw.pop("controls")
+    tried = cases(parse(raw))
+    untaught = next(case for case in tried if case.arm == "loss, taught by full (not taught)")
+    taught = next(case for case in tried if case.arm == "loss, taught by full")
+    assert (untaught.control, untaught.teacher, untaught.steps, untaught.like) == (True, "", taught.steps, taught)
+    assert not any("not taught" in case.arm for case in cases(parse(tiny(controls={"rows": ["no_teacher"]}))))

@@ -28,6 +28,7 @@ KNOWN = {
     "sparsegpt": Facts("solver", ("hessian",)),
     "fastervlm": Facts("criterion", ("cls_attention",)),
     "ccs": Facts("selector", random=True),
+    "craig": Facts("selector", ("embedding",), weighs=True),
     "joint_ls": Facts("compensator", ("covariance",)),
     "by_recall": Facts("allocator", ("recalls",), val=("probs", "labels")),
 }
@@ -170,6 +171,53 @@ def test_unknown_input_and_method() -> None:
         method_facts("rows", "nonesuch")
 
 
+def test_equal_steps_and_equal_epochs_share_the_training_on_every_row() -> None:
+    train = {"same_steps": {"epochs": 2}, "same_epochs": {"epochs": 2, "equal": "epochs"}}
+    g = graph([rows(method="random") | {"train": ["same_steps", "same_epochs"]}], train=train)
+    whole, few = ([node for node in of(g, "train") if ("plan" in node.inputs) == kept] for kept in (False, True))
+    assert (len(whole), len(few)) == (2, 4)  # two seeds
+    assert {node.params["equal"] for node in few} == {"steps", "epochs"}
+
+
+def test_the_dense_arm_of_the_next_seed_teaches_the_rows_that_stay() -> None:
+    g = graph([rows() | {"teacher": "full"}], teacher={"full": {"alpha": 0.9}}, run={"name": "x", "seeds": [0, 1]})
+    taught = [node for node in of(g, "train") if "teacher" in node.inputs]
+    dense = {node.params["seed"]: node.id for node in of(g, "train") if not node.inputs.keys() & {"teacher", "plan"}}
+    assert {node.params["seed"]: node.inputs["teacher"] for node in taught} == {0: dense[1], 1: dense[2]}
+    assert sorted(dense) == [0, 1, 2]
+    assert all(node.params["teacher"] == {"alpha": 0.9, "temperature": 4.0} for node in taught)
+    assert all("teacher" not in node.params for node in of(g, "train") if node not in taught)
+    measured = {tag.dense for tags in g.measures.values() for tag in tags if tag.budget}
+    assert measured == {"dense"}
+
+
+def test_the_untaught_control_is_the_same_rows_beside_the_same_dense_arm() -> None:
+    g = graph([rows() | {"teacher": "full", "controls": ["no_teacher"]}], teacher={"full": {}}, signals=RECORDED)
+    (plan,) = of(g, "plan")
+    kinds = {node.inputs.get("teacher", "") != "" for node in of(g, "train") if node.inputs.get("plan") == plan.id}
+    assert kinds == {True, False}
+    tags = [tag for found in g.measures.values() for tag in found if tag.control]
+    assert {(tag.like, tag.dense) for tag in tags} == {("el2n, taught by full", "dense")}
+
+
+def test_a_teacher_has_its_own_model_training_and_seed_or_is_given() -> None:
+    models = {"small": RECIPE["model"], "large": {"source": "prunus:large"}, "given": GIVEN}
+    train = {"short": {"epochs": 1}, "long": {"epochs": 5}}
+    arm = rows() | {"model": "small", "train": "short"}
+    told = {"model": "large", "train": "long", "seed": 7}
+    g = graph([arm | {"teacher": "big"}], model=models, train=train, teacher={"big": told})
+    (teacher,) = {node.inputs["teacher"] for node in of(g, "train") if "teacher" in node.inputs}
+    assert (g.nodes[teacher].params["epochs"], g.nodes[teacher].params["seed"]) == (5, 7)
+    assert g.nodes[g.nodes[teacher].inputs["model"]].params["source"] == "prunus:large"
+    g = graph(
+        [arm | {"teacher": "big"}], model=models, train=train, teacher={"big": {"model": "given", "train": "none"}}
+    )
+    (teacher,) = {node.inputs["teacher"] for node in of(g, "train") if "teacher" in node.inputs}
+    assert g.nodes[teacher].stage == "model" and g.nodes[teacher].params["weights"] == "w.safetensors"
+    with pytest.raises(BadInput, match="no weights"):
+        graph([arm | {"teacher": "big"}], model=models, train=train, teacher={"big": {"train": "none"}})
+
+
 def test_validation_rows_are_measured_where_a_method_reads_them() -> None:
     by_class = rows(allocate={"name": "by_recall", "recall": [0.5]}, over="clusters:5")
     g = graph([by_class, rows()], signals=RECORDED)
@@ -178,3 +226,25 @@ def test_validation_rows_are_measured_where_a_method_reads_them() -> None:
     split, whole = (node.params for node in of(g, "plan"))
     assert split["over"] == "clusters:5" and split["allocate"]["options"] == {"recall": [0.5]}
     assert "over" not in whole and "allocate" not in whole
+
+
+def test_loss_weights_are_told_where_the_selector_gives_some() -> None:
+    g = graph([rows(select="craig"), rows(select="craig", weights=False), rows(select="ccs")], signals=RECORDED)
+    told = {node.params["select"]["name"]: set() for node in of(g, "plan")}
+    for node in of(g, "plan"):
+        told[node.params["select"]["name"]].add(node.params.get("weights"))
+    assert told == {"craig": {True, False}, "ccs": {None}}
+    arms = {tag.arm for tags in g.measures.values() for tag in tags}
+    assert {"el2n + craig", "el2n + craig, unweighted"} <= arms
+
+
+def test_combined_images_are_those_that_stay_in_the_order_of_their_score() -> None:
+    train = {"plain": {"epochs": 1}, "packed": {"epochs": 1, "combine": {"factor": 2}}}
+    g = graph([rows(select="ccs") | {"train": ["plain", "packed"]}], train=train, signals={"train": "packed"})
+    packed = [node for node in of(g, "train") if "combine" in node.params]
+    assert len(packed) == 2 and all(node.inputs.keys() >= {"plan", "score"} for node in packed)
+    whole = [node for node in of(g, "train") if "plan" not in node.inputs]
+    assert len(whole) == 2  # one for each seed: training on every row knows nothing of it
+    assert "combine" not in of(g, "signals")[0].params["train"]
+    with pytest.raises(BadInput, match="chosen while training"):
+        graph([rows(method="rs2") | {"train": "packed"}], train=train)

@@ -15,15 +15,18 @@ from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.score import Score
 from prunus.flow.save import got
+from prunus.prunables.combined import combine
 from prunus.recipe.schema import DataTable, MeasureTable, ModelTable, PruneTable, RecoverTable, SignalsTable, TrainTable
 from prunus.run.folder import samples_of
 from prunus.run.models_on_disk import constructed, plans_of, read_model
-from prunus.run.outside import plan_facts
+from prunus.run.outside import plan_facts, target_facts
 from prunus.run.plans_on_disk import modules_signals, rows_signals
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.run.stages import STAGES
 from prunus.signals.rowset import Signals
 from prunus.sources.models import open_model
+from prunus.train.loop import fit
+from prunus.train.tiles import TileCrop
 
 Params = dict[str, Any]
 DIGITS: Params = {"source": "sklearn:digits", "fit": {"limit": 96}, "val": {"share": 0.2, "limit": 16}}
@@ -144,6 +147,20 @@ def test_a_limit_draws_the_same_rows_in_any_order(made: Made) -> None:
     assert limited(rows, 1000, "x") is rows
 
 
+def test_label_noise_is_in_fit_only_and_told(made: Made) -> None:
+    noisy = made("data", "noisy", table(DataTable, **DIGITS, label_noise=0.3))
+    labels = {role: (read_rows(data(made), role), read_rows(noisy, role)) for role in ("fit", "val", "test")}
+    wrong = {role: int((clean.labels != rows.labels).sum()) for role, (clean, rows) in labels.items()}
+    assert all(np.array_equal(clean.ids, rows.ids) for clean, rows in labels.values())
+    assert wrong["val"] == wrong["test"] == 0 and 15 < wrong["fit"] < 45  # 96 rows
+    told = files.read_json(noisy / "data.json")["roles"]
+    assert told["fit"] == {"rows": 96, "label_noise": 0.3, "wrong_labels": wrong["fit"]} and told["test"] == {
+        "rows": 40
+    }
+    assert np.array_equal(files.read_arrays(noisy / "fit.safetensors")["clean_labels"], labels["fit"][0].labels)
+    assert labels["fit"][0].fingerprint() != labels["fit"][1].fingerprint()
+
+
 def test_images_are_written_sized_and_read_normalised(made: Made, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -261,6 +278,23 @@ def test_pinned_rows_stay_and_banned_rows_go(made: Made, tmp_path: Path) -> None
     assert plan_facts(step("el2n_sum", "40% rows")) == {}
 
 
+def test_a_target_is_found_and_counts_with_its_file(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.full((6, 10), -1.0)
+    logits[:4, 3], logits[4:, 8] = 1.0, 1.0
+    np.savez(tmp_path / "target.npz", logits=logits)
+    monkeypatch.setenv("PRUNUS_DATA", str(tmp_path))
+    params = {"unit": "rows", "method": {"name": "label_mapping", "options": {"target": "target.npz"}}, "at": ""}
+    found = Score.load(made("score", "mapped-score", params, data=data(made)))
+    labels = read_rows(data(made), "fit").labels
+    assert set(found.group("rows").values[labels == 3]) == {10} and set(found.group("rows").values[labels == 8]) == {9}
+    before = target_facts(params)
+    np.savez(tmp_path / "target.npz", logits=logits[:5])
+    assert set(before) == {"target target.npz"} and target_facts(params) != before
+    assert plan_facts({"select": params["method"]}) == target_facts(params)
+
+
 def test_training_reads_the_rows_that_stay_and_tells_its_cost(made: Made) -> None:
     facts = files.read_json(trained(made) / "training.json")
     assert facts["steps"] == 3  # as many as an epoch of all 96 rows
@@ -275,6 +309,30 @@ def test_rows_may_be_chosen_while_training(made: Made) -> None:
     params = {**table_of, "dynamic": {"method": {"name": "rs2", "options": {}}, "budget": "50% rows"}}
     folder = made("train", "dynamic", params, data=data(made), model=model(made))
     assert samples_of(folder) == 2 * 48
+
+
+def test_a_teacher_teaches_the_rows_that_stay(made: Made, tmp_path: Path) -> None:
+    params = {**table(TrainTable, **TRAIN), "seed": 1, "teacher": {"alpha": "auto", "temperature": 2.0}}
+    inputs = {"data": data(made), "model": model(made), "plan": rows_plan(made), "teacher": trained(made)}
+    folder = made("train", "taught", params, **inputs)
+    assert files.read_json(folder / "training.json")["alpha"] == 0.75  # half of the rows: 1 - 0.5 / 2
+    rows = Plan.load(rows_plan(made)).apply(read_rows(data(made), "fit"))
+    alike, teacher = read_model(model(made)), read_model(trained(made))
+    settings: Params = {"batch": 32, "lr": 0.05, "steps": 3, "seed": 1, "channels_last": True}
+    fit(alike, rows, teacher=teacher, distill=0.75, temperature=2.0, **settings)
+    torch.testing.assert_close(dict(read_model(folder).state_dict()), dict(alike.state_dict()))
+    assert not torch.equal(alike.state_dict()["linear.weight"], teacher.state_dict()["linear.weight"])
+
+
+def test_images_that_stay_are_combined_in_the_order_of_their_score(made: Made) -> None:
+    params = {**table(TrainTable, **TRAIN, combine={"scale": [0.7, 1.0]}), "seed": 1}
+    inputs = {"data": data(made), "model": model(made), "plan": rows_plan(made)}
+    folder = made("train", "combined", params, **inputs, score=score(made))
+    rows = combine(Plan.load(rows_plan(made)).apply(read_rows(data(made), "fit")), score=Score.load(score(made)))
+    assert len(rows) < 48 / 2
+    alike, crop = read_model(model(made)), TileCrop(2, scale=(0.7, 1.0))
+    fit(alike, rows, batch=32, lr=0.05, steps=3, seed=1, channels_last=True, augment=crop)
+    torch.testing.assert_close(dict(read_model(folder).state_dict()), dict(alike.state_dict()))
 
 
 def test_unknown_augmentations_are_named(made: Made, tmp_path: Path) -> None:

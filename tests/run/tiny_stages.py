@@ -126,6 +126,10 @@ def threads(inputs: Mapping[str, Path], params: dict[str, Any], out: Path) -> No
     files.write_json(out / "env.json", {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")})
 
 
+def _warm() -> None:
+    time.sleep(0.2)
+
+
 STAGES = {
     "data": Stage(data),
     "model": Stage(model),
@@ -139,6 +143,7 @@ STAGES = {
 DEAR = {**STAGES, "train": Stage(train, trains=True, estimate=_hour)}
 NEXT = {**STAGES, "plan": Stage(plan, version=2)}
 THREADS = {"threads": Stage(threads)}
+WARM = {"threads": Stage(threads, warm=_warm)}
 METHODS = {"random": Facts("criterion", random=True), "loss": Facts("criterion", ("loss",)), "rs2": Facts("dynamic")}
 
 

@@ -19,6 +19,7 @@ from prunus.maths import certified, determinant, last_layer, near_duplicates, ne
 from prunus.select.vectors import in_order
 from prunus.signals.rowset import Signals
 
+CRITERIA = [m for m in registry.methods(kind="criterion") if m.unit == "rows" and "memory" in m.facts]
 METHODS = [m for m in registry.methods(kind="selector") if m.unit == "" and {"embedding", "probs"} & set(m.needs)]
 over_embeddings = pytest.mark.parametrize("method", [pytest.param(m, id=m.name) for m in METHODS])
 
@@ -33,8 +34,20 @@ def scored(n: int = 300, d: int = 8, order: np.ndarray | None = None) -> GroupSc
 
 def selected(method, score: GroupScore, count: int, **options) -> np.ndarray:
     function = method.load()
-    more = {"rng": Rng(0, method.id)} if "rng" in inspect.signature(function).parameters else {}
+    wants = inspect.signature(function).parameters
+    more: dict = {"rng": Rng(0, method.id)} if "rng" in wants else {}
+    if "target" in wants:
+        more["target"] = np.random.default_rng(2).standard_normal((40, score.signals.shape("embedding")[1]))
+    if "clusters" in wants and method.name == "snp":
+        more["clusters"] = 2
     return score.ids[function(score, count, **more, **options)]
+
+
+def bytes_of(method, **sizes) -> int:
+    """What the method's formula says, its options at their defaults."""
+    options = {option.name: option.default for option in method.options}
+    numbers = {k: v for k, v in options.items() if isinstance(v, int | float) or v is None}
+    return evaluate(formula(method), **numbers | sizes)
 
 
 @over_embeddings
@@ -53,9 +66,7 @@ def test_blocks_do_not_matter(method, monkeypatch):
 @over_embeddings
 def test_the_stated_memory_is_enough(method):
     score = scored(3000, 24, np.random.default_rng(1).permutation(3000))
-    options = {option.name: option.default for option in method.options}
-    numbers = {k: v for k, v in options.items() if isinstance(v, int | float) or v is None}
-    stated = evaluate(formula(method), **numbers | {"n": 3000, "d": 24, "c": 4, "m": 60})
+    stated = bytes_of(method, n=3000, d=24, c=4, m=60)
     blocks = {"max_ram": 10**7} if "max_ram" in method.keywords else {}  # on top
     stated += blocks.get("max_ram", 0)
     selected(method, score, 60, **blocks)
@@ -66,6 +77,30 @@ def test_the_stated_memory_is_enough(method):
     finally:
         tracemalloc.stop()
     assert peak <= stated + 2e5, (method.id, peak / 1e6, stated / 1e6)
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, id=m.name) for m in CRITERIA])
+def test_the_memory_a_criterion_states_is_enough(method):
+    signals, function = scored(3000, 24).signals, method.load()
+    more = {"rng": Rng(0, method.id)} if "rng" in inspect.signature(function).parameters else {}
+    function(signals, **more)
+    tracemalloc.start()
+    try:
+        function(signals, **more)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= bytes_of(method, n=3000, d=24, c=4, m=0) + 2e5, (method.id, peak / 1e6)
+
+
+def test_a_criterion_is_refused_before_it_starts():
+    given = scored(400, 16)
+    data = px.Dataset((np.asarray(given.signals.embedding), np.asarray(given.signals.labels)), ids=given.ids)
+    for name in ("prototypes", "cal", "el2n"):
+        with pytest.raises(ResourceError, match=f"rows/{name} over 400 rows .*max_ram is 0.00 GB: .*score parts"):
+            px.score(data, name, signals=given.signals, max_ram=9000)
+    free, capped = (px.score(data, "prototypes", signals=given.signals, max_ram=cap) for cap in (None, "2MB"))
+    np.testing.assert_array_equal(free.values["rows"], capped.values["rows"])
 
 
 def test_every_selector_over_embeddings_states_its_memory():
@@ -109,8 +144,8 @@ def test_rows_in_order_are_not_copied():
 @pytest.mark.parametrize("mode", ["r", "c"])
 def test_a_memory_map_stays_one(mode, tmp_path):
     x = np.asarray(scored().signals.embedding)
-    np.save(tmp_path / "x.npy", x)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode=mode)
+    np.save(tmp_path / "embedding.npy", x)
+    mapped = np.load(tmp_path / "embedding.npy", mmap_mode=mode)
     signals = Signals(np.arange(300), embedding=mapped)
     assert np.shares_memory(np.asarray(signals.embedding), mapped)
     given = scored()
@@ -118,6 +153,17 @@ def test_a_memory_map_stays_one(mode, tmp_path):
     for name in ("k_center", "herding", "facility_location", "semdedup"):
         method = registry.find(name, kind="selector")
         np.testing.assert_array_equal(selected(method, score, 50), selected(method, given, 50))
+
+
+def test_a_file_of_one_array_is_a_signal(tmp_path):
+    x = np.asarray(scored().signals.embedding)
+    np.save(tmp_path / "embedding.npy", x)
+    alone = Signals.from_npz(tmp_path / "embedding.npy")
+    assert alone.names == ("embedding",) and alone.ids[-1] == "embedding.npy:299"
+    np.save(tmp_path / "ids.npy", np.arange(300) + 5)
+    named = Signals.from_npz(tmp_path / "embedding.npy")
+    np.testing.assert_array_equal(named.ids, np.arange(300) + 5)
+    np.testing.assert_array_equal(np.asarray(named.embedding), x)
 
 
 def test_parquet_becomes_shards_without_the_whole_table(tmp_path, monkeypatch):

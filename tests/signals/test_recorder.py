@@ -59,7 +59,7 @@ def replay(recorder: Recorder, rows: Rows, log: torch.Tensor, start: int = 0, ba
 @pytest.mark.parametrize("text", [False, True])
 def test_online_equals_the_full_log(log, text):
     rows = Rows(text=text)
-    recorder = Recorder(rows, el2n_epochs=5, window=4)
+    recorder = Recorder(rows, el2n_epochs=5, window=4, early=7)
     replay(recorder, rows, log)
     found = recorder.signals()
     p = log.double().softmax(-1)
@@ -70,11 +70,13 @@ def test_online_equals_the_full_log(log, text):
     correct = (log.argmax(2) == rows.y).numpy()
     hot = torch.nn.functional.one_hot(rows.y, CLASSES)
     windows = p_true.unfold(0, 4, 1)
+    early = p_true[:7].unfold(0, 4, 1)
     expected = {
         "loss_sum": loss.sum(0), "loss_last": loss[-1], "aum": margin.sum(0), "aum_mean": margin.mean(0),
         "entropy_last": -(p[-1] * p[-1].log()).sum(1), "el2n_sum": (p - hot).norm(dim=2)[:5].sum(0),
         "p_true_mean": p_true.mean(0), "p_true_std": p_true.std(0, correction=0),
-        "window_std": windows.std(2).mean(0), "window_dual": (windows.std(2) * (1 - windows.mean(2))).mean(0),
+        "window_std": windows.std(2).mean(0), "p_true_early": p_true[:7].mean(0),
+        "window_dual": (early.std(2) * (1 - early.mean(2))).mean(0),
     }  # fmt: skip
     for name, value in expected.items():
         torch.testing.assert_close(found.field(name).double(), value, rtol=1e-4, atol=1e-5, msg=name)
@@ -85,6 +87,8 @@ def test_online_equals_the_full_log(log, text):
     first = np.where(correct.any(0), correct.argmax(0), -1)
     assert found.first_learned.tolist() == first.tolist()
     assert found.seen.tolist() == [EPOCHS] * ROWS
+    assert found.windows.tolist() == [EPOCHS - 3] * ROWS
+    assert found.early_windows.tolist() == [4] * ROWS
     assert found.ids.tolist() == rows.ids.tolist()
     assert found.labels.tolist() == rows.y.tolist()
 

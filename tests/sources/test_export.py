@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -175,3 +176,44 @@ def test_files_without_ids(tmp_path):
         read_ids(tmp_path / "t.npy")
     (tmp_path / "t.txt").write_text("")
     assert read_ids(tmp_path / "t.txt").size == 0
+
+
+def weighed(data: Dataset, kept: list) -> Plan:
+    plan = plan_of(data, kept)
+    weights = np.linspace(0.5, 1.5, len(kept)).astype(np.float32)
+    return replace(plan, weights={"rows": weights})
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_loss_weights_stand_beside_the_ids(photos, tmp_path, kind):
+    plan = weighed(photos, KEPT)
+    path = export(plan, None, tmp_path / f"ids.{kind}", kind)
+    table = open_data(path)
+    assert table.ids.tolist() == plan.keep().tolist()
+    np.testing.assert_allclose(table.loss_weights, plan.weights["rows"])
+    dropped = export(plan, None, tmp_path / f"gone.{kind}", kind, which="dropped")
+    assert open_data(dropped).loss_weights is None
+
+
+def test_loss_weights_travel_with_the_rows(photos, tmp_path):
+    plan = weighed(photos, KEPT)
+    path = export(plan, photos, tmp_path / "kept.parquet", "parquet")
+    again = open_data(path)
+    np.testing.assert_array_equal(again.loss_weights, plan.loss_weights(again.ids))
+    features = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
+    assert features["prunus_weight"] == {"dtype": "float32", "_type": "Value"}
+    fewer = weighed(again, again.ids[:2].tolist())  # new weights take the place of the old ones
+    twice = open_data(export(fewer, again, tmp_path / "less.parquet", "parquet"))
+    np.testing.assert_array_equal(twice.loss_weights, fewer.loss_weights(twice.ids))
+    unweighted = open_data(export(plan_of(again, KEPT[:2]), again, tmp_path / "same.parquet", "parquet"))
+    np.testing.assert_array_equal(unweighted.loss_weights, plan.loss_weights(unweighted.ids))
+
+
+def test_loss_weights_of_arrays_and_json_lines(tmp_path):
+    arrays = Dataset({"x": np.eye(5, dtype=np.float32), "y": np.arange(5)})
+    again = open_data(export(weighed(arrays, [4, 0]), arrays, tmp_path / "kept.npz", "npz"))
+    assert again.ids.tolist() == [0, 4] and again.loss_weights.tolist() == [0.5, 1.5]
+    (tmp_path / "t.jsonl").write_text('{"a": 1}\n{"b": 2}\n')
+    lines = open_data(tmp_path / "t.jsonl")
+    path = export(weighed(lines, ["t.jsonl:1"]), lines, tmp_path / "kept.jsonl", "jsonl")
+    assert json.loads(path.read_text()) == {"b": 2, "prunus_id": "t.jsonl:1", "prunus_weight": 0.5}

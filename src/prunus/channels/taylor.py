@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.core.errors import BadInput
+from prunus.channels.members import learnt
 from prunus.core.registry import criterion
 
 
@@ -42,10 +42,7 @@ def taylor(group: Any, *, joint: bool = False) -> Tensor:
         BadInput: no member has a gradient.
     """
     total = torch.zeros(group.size, dtype=torch.float64)
-    learnt = [m for m in (*group.writers, *group.readers, *group.vectors) if getattr(m, "grad", None) is not None]
-    if not learnt:
-        raise BadInput(f"group {group.name} has no gradients: collect the signal grad with labelled data first")
-    for member in learnt:
+    for member in learnt(group, "grad"):
         change = member.weight.detach().float() * member.grad.float()
         total += (
             change.sum((1, 2), dtype=torch.float64).abs() if joint else change.abs().sum((1, 2), dtype=torch.float64)

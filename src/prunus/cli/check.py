@@ -7,9 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import inputs
-from prunus.cli.flags import DATA, HOURS, MODEL, AllowCode, DryRun, Json, Like, MaxHours, Size
+from prunus.cli.flags import (
+    DATA,
+    HOURS,
+    MODEL,
+    AllowCode,
+    Batch,
+    DryRun,
+    Json,
+    Like,
+    MaxHours,
+    Overwrite,
+    Seed,
+    Size,
+)  # fmt: skip
 from prunus.cli.forecast import Pass, foresee
+from prunus.cli.labels import Asked, check_labels
 from prunus.cli.show import facts, show, table
+from prunus.core.errors import BadInput
 
 if TYPE_CHECKING:
     from prunus.prunables.dataset import Dataset
@@ -26,23 +41,52 @@ def check(
     target: Annotated[str, typer.Argument(metavar="MODEL|DATA", help=f"{MODEL} Or rows. {DATA}")],
     against: Annotated[str, typer.Option(help="Rows that should share none with DATA: its test set.")] = "",
     near: Annotated[bool, typer.Option(help="Also look for near duplicates among the rows.")] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Look for wrong labels instead, by signals of the rows.")
+    ] = False,
+    by: Annotated[
+        str, typer.Option(help="With --labels: criterion that says which labels do not fit.")
+    ] = "label_quality",
+    rule: Annotated[
+        str, typer.Option(help="With --labels: noise_rate finds more wrong labels, confident calls fewer right ones.")
+    ] = "noise_rate",
+    share: Annotated[
+        float, typer.Option(help="With --labels: share of rows that is called; 0 = the rule of --by.")
+    ] = 0.0,
+    signals: Annotated[list[str] | None, typer.Option(help="With --labels: folder of `prunus signals`.")] = None,
+    predictions: Annotated[
+        str, typer.Option("--from", help="With --labels: table of held_out_probs or embeddings, with an id column.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="With --labels: model whose embedding is probed.")] = "",
+    out: Annotated[str, typer.Option(help="With --labels: .csv or .jsonl to write the rows and reasons to.")] = "",
+    plan: Annotated[str, typer.Option(help="With --labels: folder for a plan that drops these rows.")] = "",
     size: Size = 0,
+    batch: Batch = 64,
+    seed: Seed = 0,
     shape: Annotated[str, typer.Option(help="Shape of the model's input, such as 1,3,224,224.")] = "",
     seq: Annotated[int, typer.Option(min=0, help="Tokens in the input of a text model.")] = 0,
     like: Like = "",
     allow_code: AllowCode = False,
+    overwrite: Overwrite = False,
     dry_run: DryRun = False,
     max_hours: MaxHours = HOURS,
     as_json: Json = False,
 ) -> None:
-    """Say what can be pruned of a model, or what is wrong with rows: duplicates, leaks, imbalance, broken files."""
+    """Say what can be pruned of a model, or what is wrong with rows: duplicates, leaks, broken files, wrong labels."""
+    limits: dict[str, Any] = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
+    if labels:
+        pick = (like, allow_code, size, batch, seed)
+        check_labels(target, Asked(by, rule, share, signals, predictions, model, *pick, out, plan, overwrite), limits)
+        return
+    if signals or predictions or model or out or plan:
+        raise BadInput("--signals, --from, --model, --out and --plan of `prunus check` go with --labels")
     if inputs.is_model(target):
         _model(inputs.open_model(target, like=like, allow_code=allow_code), size, shape, seq, as_json)
         return
     data = inputs.open_rows(target, size=size)
     other = inputs.open_rows(against, role="test", size=size) if against else None
     work = Pass(data, _read, cheaper="'DATA?limit=5000'" + (", or leave --near out" if near else ""))
-    if not foresee(work, dry_run=dry_run, max_hours=max_hours, as_json=as_json):
+    if not foresee(work, **limits):
         _data(data, other, near, as_json)
 
 

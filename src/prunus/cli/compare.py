@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import inputs
-from prunus.cli.flags import DATA, HOURS, MODEL, AllowCode, DryRun, Json, Like, MaxHours, Size
+from prunus.cli.flags import DATA, HOURS, MODEL, AllowCode, DryRun, Json, Like, MaxHours, Overwrite, Size
 from prunus.cli.forecast import Pass, foresee, nothing_to_time
 from prunus.cli.measure import MASKED, Measuring, check_gate, measures, refuse_gate, show_first
 from prunus.cli.options import EXTRA, arguments, assign, own_flags
@@ -37,9 +37,13 @@ def register(app: typer.Typer) -> None:
 def compare(
     context: typer.Context,
     words: Annotated[
-        list[str], typer.Argument(metavar="DENSE PLAN DATA", help=f"{MODEL} {DATA} Role test by default.")
+        list[str],
+        typer.Argument(
+            metavar="DENSE PLAN DATA | ROWS_PLAN... DATA",
+            help=f"{MODEL} {DATA} Beside a model of role test by default.",
+        ),
     ],
-    controls: Annotated[int, typer.Option(min=0, help="Random models; 0 prints 'no control was run'.")] = 3,
+    controls: Annotated[int, typer.Option(min=0, help="Random models or draws of rows; 0 leaves them out.")] = 3,
     recovered: Annotated[str, typer.Option(help="Folder of the pruned model after recovery.")] = "",
     how: Annotated[str, typer.Option(help="Recover pruned and controls alike: bn_stats,finetune (needs --fit).")] = "",
     fit: Annotated[str, typer.Option(help="Rows of role fit: to compensate controls and to recover.")] = "",
@@ -47,17 +51,41 @@ def compare(
         str, typer.Option(help="With commas: accuracy, perplexity, params, macs, size.")
     ] = "accuracy,params",
     require: Annotated[list[str] | None, typer.Option(help="Gate: 'accuracy >= dense - 0.5'.")] = None,
+    signals: Annotated[
+        list[str] | None, typer.Option(help="Rows: folder of `prunus signals` with an embedding.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="Rows: a model that embeds them, instead of --signals.")] = "",
+    reference: Annotated[
+        str, typer.Option(help="Rows of role val: neighbours and a linear probe are asked for their labels.")
+    ] = "",
+    reference_signals: Annotated[
+        list[str] | None, typer.Option(help="Rows: the embedding of the reference, beside --signals.")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="Rows: folder of `prunus score`, to tell how hard the kept ones are.")
+    ] = "",
+    out: Annotated[str, typer.Option(help="Rows: FILE.html (with pictures), .md or .txt.")] = "",
     size: Size = 0,
     like: Like = "",
     allow_code: AllowCode = False,
+    overwrite: Overwrite = False,
     dry_run: DryRun = False,
     max_hours: MaxHours = HOURS,
     as_json: Json = False,
 ) -> None:
-    """Put a plan beside random ones. Flags of measures and recoveries: `prunus methods NAME`."""
+    """Put a plan beside random ones; or plans over rows beside each other. Flags of measures: `prunus methods NAME`."""
     from prunus.cli.apply import load_plan
+    from prunus.cli.curate import Beside, curate, is_rows
 
     given, pairs = arguments(context, words)
+    limits: dict[str, Any] = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
+    beside = Beside(tuple(signals or ()), encoder, reference, tuple(reference_signals or ()), score, out)
+    if len(given) > 1 and all(is_rows(word) for word in given[:-1]):
+        _refuse_of_models(recovered=recovered, how=how, fit=fit, require=require)
+        pick: dict[str, Any] = {"size": size, "like": like, "allow_code": allow_code, "overwrite": overwrite}
+        curate(given, beside, controls, pairs, {**pick, "flags": own_flags(context)}, limits)
+        return
+    beside.refuse()
     if len(given) != 3:
         raise BadInput(f"prunus compare takes DENSE PLAN DATA, not {len(given)} words: {' '.join(given)}")
     for gate in require or ():
@@ -72,7 +100,7 @@ def compare(
     inputs.require_fit(dense, test)
     recover = Recover(steps, options[len(methods) :], rows, dense, plan) if rows is not None and steps else None
     job = Measuring(methods, options[: len(methods)], test)
-    if _foreseen(job, dense, recover, rows, controls, dry_run=dry_run, max_hours=max_hours, as_json=as_json):
+    if _foreseen(job, dense, recover, rows, controls, **limits):
         return
     done = inputs.open_model(recovered, like=like, allow_code=allow_code).net if recovered else None
     results = job.compared(dense, plan, done, recover, rows, controls)
@@ -84,10 +112,19 @@ def compare(
     show(value, as_json=as_json, text="\n".join([results_text(results), *lines, *held, *notes]))
 
 
+def _refuse_of_models(**flags: Any) -> None:
+    for name, value in flags.items():
+        if value:
+            raise BadInput(
+                f"--{name} belongs to models, and plans over rows are compared here: prunus sweep trains on them"
+            )
+
+
 def _refuse_unfit(plan: Plan, how: str, fit: str, recovered: str, controls: int) -> None:
     if plan.unit == "rows":
         raise BadInput(
-            "what rows are worth shows in training: prunus sweep SCORE BUDGET --fit MODEL --data DATA --val DATA"
+            "what rows are worth shows in training: prunus sweep SCORE BUDGET --fit MODEL --data DATA --val DATA; without "
+            "training: prunus compare PLAN_A PLAN_B DATA"
         )
     if how and not fit:
         raise BadInput("--how recovers pruned and controls on rows of role fit: add --fit DATA")

@@ -29,6 +29,7 @@ Quarantine = Annotated[
     bool,
     typer.Option("--quarantine", help="Rows: leave out those whose signals are not finite or whose embedding is zero."),
 ]
+MaxRam = Annotated[str, typer.Option(help="Rows: most that the method may take beyond the signals: 2GB.")]
 Select = Annotated[
     str,
     typer.Option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunus.cli.show import facts, show
 from prunus.core import files
-from prunus.core.environment import memory_free
+from prunus.core.environment import memory_free, peak_bytes
 from prunus.core.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def forecast(work: Pass) -> Forecast:
     rows = math.ceil(len(work.data) * work.times)
     whole = int(held * len(work.data) / max(len(probe), 1))
     rate = len(probe) / seconds
-    ram = _peak() + (max(whole - held, 0) if work.keeps else 0)
+    ram = peak_bytes() + (max(whole - held, 0) if work.keeps else 0)
     return Forecast(rows, len(probe), rate, rows / rate / 3600, ram, whole if work.writes else 0)
 
 
@@ -116,19 +115,11 @@ def refuse(found: Forecast, cheaper: str, *, max_hours: float, out: str | Path) 
             f"this would write about {files.size_text(found.disk)}, {files.size_text(free)} are free; "
             f"choose another --out, or {cheaper}"
         )
-    if 0 <= memory < found.ram - _peak():
+    if 0 <= memory < found.ram - peak_bytes():
         raise ResourceError(
             f"this would hold about {files.size_text(found.ram)} in memory, {files.size_text(memory)} are free; "
             f"cheaper: {cheaper}"
         )
-
-
-def _peak() -> int:
-    """Bytes this process has held at most."""
-    import resource
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
 
 
 def _text(found: Forecast, max_hours: float) -> str:

@@ -79,7 +79,11 @@ def measure(
 
 def measures(names: str) -> list[Method]:
     """The measures named."""
-    return [registry.find(name.strip(), kind="measure") for name in names.split(",") if name.strip()]
+    found = [registry.find(name.strip(), kind="measure") for name in names.split(",") if name.strip()]
+    for method in found:
+        if method.facts.get("of") == "selection":
+            raise BadInput(f"{method.id} measures a plan over rows: prunus compare PLAN_A PLAN_B DATA")
+    return found
 
 
 def _made_by(model: inputs.Model) -> dict[str, str]:

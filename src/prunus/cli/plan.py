@@ -19,6 +19,7 @@ from prunus.cli.flags import (
     Json,
     Like,
     MaxHours,
+    MaxRam,
     Out,
     Overwrite,
     Quarantine,
@@ -83,12 +84,15 @@ def plan(
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="Allowed distance from the budget, as a share.")
     ] = None,
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="Rows: leave out the loss weights of craig and grad_match.")
+    ] = False,
     pin: Annotated[str, typer.Option(help="File of ids that must stay.")] = "",
     ban: Annotated[str, typer.Option(help="File of ids that must go.")] = "",
     data: Annotated[str, typer.Option(help=f"Calibration rows; or the rows a score was made for. {DATA}")] = "",
     signals: Annotated[list[str] | None, typer.Option(help="Folder of `prunus signals` instead of --data.")] = None,
     model: Annotated[str, typer.Option(help="The model a score over channels was made for.")] = "",
-    max_ram: Annotated[str, typer.Option(help="Rows: most that selecting may take beyond the signals: 2GB.")] = "",
+    max_ram: MaxRam = "",
     quarantine: Quarantine = False,
     out: Out = "",
     size: Size = 0,
@@ -109,6 +113,7 @@ def plan(
         "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
+        "unweighted": unweighted or None,
     }  # fmt: skip
     settings = {name: value for name, value in chosen.items() if value not in ("", None)}
     plain = {"floor": floor, "round_to": round_to, "same_shape": same_shape or None, "tolerance": tolerance}
@@ -178,16 +183,23 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
 
     score, data = scored
     selector = find_selector(settings.get("select") or default_selector(score))
-    _refuse_unfit(settings, ("select", "allocate", "over", "val", "max_ram", "within"), "rows")
+    _refuse_unfit(settings, ("select", "allocate", "over", "val", "max_ram", "within", "unweighted"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     parts = [registry.find(settings["allocate"], kind="allocator")] if "allocate" in settings else []
     options, *of_split = assign(pairs, selector, *parts, also=pick["flags"])
     given = {name: settings[name] for name in ("allocate", "over") if name in settings} | dict(*of_split)
     val = _validation(settings["val"]) if "val" in settings else None
-    split = split_of(given | {"seed": pick["seed"]}, val)
-    own: Settings = {"seed": pick["seed"], "max_ram": settings.get("max_ram"), "options": options}
-    own["quarantine"] = pick.get("quarantine", False)
-    return plan_rows(score, budget, select=selector.id, allocate=split, val=val, data=data, **own)
+    own: Settings = {
+        "select": selector.id,
+        "allocate": split_of(given | {"seed": pick["seed"]}, val),
+        "val": val,
+        "seed": pick["seed"],
+        "options": options,
+        "weights": not settings.get("unweighted"),
+        "max_ram": settings.get("max_ram"),
+        "quarantine": pick.get("quarantine", False),
+    }
+    return plan_rows(score, budget, data=data, **own)
 
 
 def _validation(place: str) -> Signals:
@@ -247,6 +259,8 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
     if method.unit == "weights" and "layers" not in settings and hasattr(opened.net, "config"):
         settings = {**settings, "layers": "blocks"}  # embeddings and heads are left alone, as everyone does
     own: Settings = {"signals": found.signals, "seed": pick["seed"], **settings, **options}
+    if method.kind == "search":
+        own["data"] = found.data  # it probes or trains on the rows itself
     if score is None:
         return planned(found.prunable, method.id, budget, **own)
     return planned(score, budget, model=found.prunable, **own)
@@ -312,7 +326,7 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
 
 FLAGS = (
     *("select", "allocate", "over", "val", "max_ram", "scope", "normalise", "compensate", "within", "layers", "at"),
-    *("floor_share", "minimum", "tail", "positions"),
+    *("floor_share", "minimum", "tail", "positions", "unweighted"),
 )
 
 
@@ -357,6 +371,7 @@ def _head(made: Plan) -> dict[str, Any]:
         "planned": f"keeps {kept:,} of {of:,} {made.unit}, drops {of - kept:,}{groups}",
         "method": " + ".join(filter(None, [str(made.provenance.get("method", "")), chosen])),
         "dropped": "; ".join(f"{count:,} {reason}" for reason, count in made.reason_counts().items() if count),
+        "weights": f"{made.loss_weights().min():.3g} to {made.loss_weights().max():.3g}" if made.weights else "",
     }
 
 

@@ -38,7 +38,7 @@ def recover(
     how: Annotated[
         str, typer.Option(help="Recoveries in order, with commas: bn_stats, finetune, distill.")
     ] = "bn_stats,finetune",
-    teacher: Annotated[str, typer.Option(help="For distill: the dense model.")] = "",
+    teacher: Annotated[str, typer.Option(help="For distill: the dense model, or one trained on every row.")] = "",
     plan: Annotated[str, typer.Option(help="Rows: train only on the rows that this plan keeps.")] = "",
     out: Out = "",
     size: Size = 0,
@@ -62,7 +62,9 @@ def recover(
     if plan:
         from prunus.cli.apply import load_plan
 
-        rows = rows.apply(load_plan(plan))
+        made = load_plan(plan)
+        rows = rows.apply(made)
+        options = [{"kept": made.share, **own} if "kept" in m.keywords else own for m, own in zip(methods, options)]
     inputs.require_fit(opened, rows)
     taught = inputs.open_model(teacher, like=like, allow_code=allow_code).net if teacher else None
     work = runner(methods, options, masks=opened.plans, teacher=taught)

@@ -18,21 +18,27 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder of `prunus run`.")],
-    forms: Annotated[str, typer.Option("--as", help="With commas: html, markdown, text.")] = "html",
-    out: Annotated[str, typer.Option(help="Folder to write into; default the run folder.")] = "",
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders of `prunus run`.")],
+    forms: Annotated[
+        str, typer.Option("--as", help="With commas: html, markdown, text, heat (its table alone).")
+    ] = "html",
+    out: Annotated[str, typer.Option(help="Folder to write into; default the run folder, the first of several.")] = "",
     title: Annotated[str, typer.Option(help="Default the folder's name.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Write the report of a run; `--as text` without --out prints it."""
-    from prunus.report import runfolder, text
+    """Write the report of a run, or of several side by side; `--as text` or `--as heat` without --out prints it."""
+    from prunus.report import runfolder
 
-    if not Path(run).is_dir():
-        raise BadInput(f"there is no run folder {run!r}; runs are in runs/")
-    data = runfolder.read(run, title=title, command=f"prunus report {Path(run).name}")
+    if missing := next((run for run in runs if not Path(run).is_dir()), None):
+        raise BadInput(f"there is no run folder {missing!r}; runs are in runs/")
+    command = f"prunus report {' '.join(Path(run).name for run in runs)}"
+    if len(runs) == 1:
+        data = runfolder.read(runs[0], title=title, command=command)
+    else:
+        data = runfolder.read_several(runs, title=title, command=command)
     names = [name.strip() for name in forms.split(",") if name.strip()]
-    if names == ["text"] and not out and not as_json:
-        typer.echo(text.render(data).rstrip())
+    if names in (["text"], ["heat"]) and not out and not as_json:
+        typer.echo(runfolder.FORMS[names[0]][1](data).rstrip() or "no table of many methods: see --as text")
         return
-    made = runfolder.write(data, out or run, names)
+    made = runfolder.write(data, out or runs[0], names)
     show({"files": [str(path) for path in made]}, as_json=as_json, text="\n".join(str(path) for path in made))

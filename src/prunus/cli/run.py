@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from prunus.cli.show import facts, note, show
 from prunus.core import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from prunus.core.store import Store
@@ -75,7 +77,8 @@ def _run(
 ) -> None:
     from prunus.run.recipe_run import refuse, run_recipe
 
-    done = run_recipe(recipe, runs=runs, jobs=jobs, max_hours=max_hours, accept_env=accept_env, dry_run=dry_run)
+    with _one_thread() if dry_run else nullcontext():
+        done = run_recipe(recipe, runs=runs, jobs=jobs, max_hours=max_hours, accept_env=accept_env, dry_run=dry_run)
     if dry_run:
         _tell_estimate(done, recipe, as_json)
         refuse(done.estimate, recipe.run.max_hours if max_hours is None else max_hours, _store(runs))
@@ -85,6 +88,19 @@ def _run(
     value = {"run": str(done.folder), "made": dict(done.made), "reused": done.reused, "rows": list(done.rows)}
     report = _page(done.files) or done.folder
     show({**value, "report": str(report)}, as_json=as_json, text=f"{_summary(done)}\nreport: {report}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A dry run times what child processes will do, and those have one thread each."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _store(runs: str) -> Store:
@@ -115,13 +131,16 @@ def _tell_estimate(done: RunReport, recipe: Recipe, as_json: bool) -> None:
         "folder": str(done.folder),
         "reused": done.reused,
         "max_hours": recipe.run.max_hours,
+        "kinds": [asdict(kind) for kind in done.kinds],
     }
     lines = {
         "folder": str(done.folder),
         "there already": f"{done.reused} results",
-        "note": "" if guess.hours else "the stages of this recipe give no estimate, or there is nothing left to do",
         "time": f"{duration(guess.hours * 3600)} ({guess.hours:.3g} hours)",
         "RAM": files.size_text(guess.ram),
         "disk": files.size_text(guess.disk),
     }
-    show(value, as_json=as_json, text=facts(lines))
+    if not done.kinds:
+        lines["note"] = "nothing that takes long is left to do"
+    kinds = (f"{kind.count:4d} x {duration(kind.seconds):>6}  {kind.stage}, as {kind.label}" for kind in done.kinds)
+    show(value, as_json=as_json, text="\n".join((facts(lines), *kinds)))

@@ -19,6 +19,7 @@ from prunus.cli.flags import (
     Json,
     Like,
     MaxHours,
+    MaxRam,
     Out,
     Overwrite,
     Quarantine,
@@ -63,6 +64,7 @@ def score(
     seed: Seed = 0,
     like: Like = "",
     quarantine: Quarantine = False,
+    max_ram: MaxRam = "",
     allow_code: AllowCode = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -86,7 +88,7 @@ def score(
         "seed": seed,
         "like": like,
         "allow_code": allow_code,
-        "quarantine": quarantine,
+        "rows": {"quarantine": quarantine, "max_ram": max_ram or None},
     }
     limits = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
     if on_model:
@@ -124,8 +126,8 @@ def rows_score(
     if model_spec:
         opened = inputs.open_model(model_spec, like=pick["like"], allow_code=pick["allow_code"])
     data = inputs.open_rows(spec, size=pick["size"], model=opened)
-    bad = bool(pick.get("quarantine"))
-    found = read_signals(folders, table_file, quarantine=bad)
+    own = pick.get("rows", {})
+    found = read_signals(folders, table_file, quarantine=own.get("quarantine", False))
     if opened is not None:
         found = _pass(opened, data, method, pick["batch"], limits)
         if found is None:
@@ -135,7 +137,7 @@ def rows_score(
     elif not found and (need := sorted(set(method.needs) - GIVEN)):
         raise BadInput(f"{method.id} needs {', '.join(need)}: give --signals FOLDER, --from TABLE or --model SPEC")
     try:
-        return score_rows(data, method.id, signals=found or None, seed=pick["seed"], quarantine=bad, options=options)
+        return score_rows(data, method.id, signals=found or None, seed=pick["seed"], options=options, **own)
     except IdMismatch as error:
         source = table_file or ", ".join(folders or [])
         raise IdMismatch(f"{source} is not about the rows of {data.name}: {error}") from error

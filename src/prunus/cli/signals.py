@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prunus.signals.modules import ModuleSignals
     from prunus.signals.rowset import Signals
 
+OVER_CHECKPOINTS = ("gradient_variance", "gradient_std")
 CHEAPER = "a smaller --model or --size, or fewer rows ('DATA?limit=5000')"
 
 
@@ -49,6 +50,12 @@ def signals(
         int, typer.Option(min=0, help="Train so long and record: for el2n_sum, forgetting, aum, ...")
     ] = 0,
     lr: Annotated[float, typer.Option(help="Of that training.")] = 0.1,
+    window: Annotated[int, typer.Option(min=2, help="Epochs of a window, for window_std and window_dual.")] = 10,
+    early: Annotated[int, typer.Option(min=2, help="Epochs that window_dual looks at.")] = 30,
+    folds: Annotated[int, typer.Option(min=2, help="Trainings for held_out_probs.")] = 5,
+    checkpoints: Annotated[
+        str, typer.Option(help="For gradient_variance: files of earlier states, or how many to keep of that training.")
+    ] = "5",
     size: Size = 0,
     batch: Batch = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
@@ -68,13 +75,17 @@ def signals(
     names = [name.strip() for name in need.split(",") if name.strip()]
     trained = _trained(names, epochs)
     settings: dict[str, Any] = {"batch": batch, "device": device}
+    own: dict[str, Any] = {"folds": folds, "recorder": {"window": window, "early": early}}
+    if trained and checkpoints.isdigit():
+        own["checkpoints"] = int(checkpoints)
 
     def job(part: Dataset, to: Path | None = None, length: int = 1) -> tuple[Signals | None, ModuleSignals | None]:
         if trained:
-            return _record(opened, part, names, length, {**settings, "lr": lr}, seed), None
+            return _record(opened, part, names, length, {**settings, "lr": lr}, own, seed), None
         from prunus.signals.collect import collect
 
-        found = collect(opened.net, part, names, out=to, **settings)
+        states: dict[str, Any] = {"checkpoints": _files(checkpoints)} if set(names) & set(OVER_CHECKPOINTS) else {}
+        found = collect(opened.net, part, names, out=to, **settings, **states)
         return found.rows, found.modules
 
     work = Pass(
@@ -94,7 +105,9 @@ def _trained(names: list[str], epochs: int) -> bool:
     """Whether these signals come from a training run; refuses a length without one, and one without a length."""
     from prunus.signals.catalogue import provider
 
-    recorded = [name for name in names if provider(name).level == "training"]
+    recorded = [name for name in names if provider(name).level in ("training", "folds")]
+    if epochs and set(names) & set(OVER_CHECKPOINTS):
+        return True
     if recorded and not epochs:
         raise BadInput(
             f"{', '.join(recorded)} are recorded while training: add --epochs (and --lr), or record them in your own "
@@ -106,12 +119,30 @@ def _trained(names: list[str], epochs: int) -> bool:
 
 
 def _record(
-    model: inputs.Model, data: Dataset, names: list[str], epochs: int, settings: dict[str, Any], seed: int
+    model: inputs.Model,
+    data: Dataset,
+    names: list[str],
+    epochs: int,
+    settings: dict[str, Any],
+    own: dict[str, Any],
+    seed: int,
 ) -> Signals:
     from prunus.flow.signals import Fit
 
-    fit = Fit(lambda: inputs.fresh(model, seed), epochs=epochs, seeds=(seed,), settings=settings)
+    fit = Fit(lambda: inputs.fresh(model, seed), epochs=epochs, seeds=(seed,), settings=settings, **own)
     return fit.run(data, names)[0]
+
+
+def _files(checkpoints: str) -> list[str]:
+    """Names of files, with commas between them."""
+    named = [name.strip() for name in checkpoints.split(",") if name.strip()]
+    missing = [name for name in named if not Path(name).is_file()]
+    if missing or not named:
+        raise BadInput(
+            f"gradient_variance compares states of one training run: add --epochs to train and keep them, or name files of "
+            f"earlier states in --checkpoints ({', '.join(missing) or 'none'} is no file)"
+        )
+    return named
 
 
 def _bytes(found: Signals | None) -> int:

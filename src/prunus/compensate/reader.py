@@ -34,6 +34,21 @@ class Reader(Protocol):
         """`[units * per_unit, units * per_unit]`, unit by unit."""
         ...
 
+    @property
+    def filters(self) -> Tensor | None:
+        """`[units, d]`: the filters that make each unit, norms folded in (graph.makers)."""
+        ...
+
+    @property
+    def shifts(self) -> Tensor | None:
+        """`[units]`: what these makers add."""
+        ...
+
+    @property
+    def places(self) -> Tensor | None:
+        """int64 `[units]`: units of one place may stand in for one another; -1 for none."""
+        ...
+
     def dense(self, weight: Tensor) -> Tensor:
         """`weight [units, per_unit, outputs]` in the shape of the parameter."""
         ...
@@ -49,6 +64,7 @@ class Matrix:
         axis: its input axis.
         input_mean: `[inputs, taps]`, or None.
         hessian: `[inputs * taps, inputs * taps]`, or None.
+        filters, shifts, places: of the inputs' makers, or None.
     """
 
     module: str
@@ -57,6 +73,9 @@ class Matrix:
     axis: int = 1
     input_mean: Tensor | None = None
     hessian: Tensor | None = None
+    filters: Tensor | None = None
+    shifts: Tensor | None = None
+    places: Tensor | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -97,8 +116,13 @@ def from_matrix(reader: Reader, matrix: Tensor) -> np.ndarray:
     """The dense parameter that `matrix [outputs, units * per_unit]` stands for, in the precision of the reader's
     weight."""
     units, width, outputs = reader.weight.shape
+    return from_units(reader, matrix.T.reshape(units, width, outputs))
+
+
+def from_units(reader: Reader, weight: Tensor) -> np.ndarray:
+    """The dense parameter that `weight [units, per_unit, outputs]` stands for, in the precision of the reader's weight."""
     kind = torch.float64 if reader.weight.dtype == torch.float64 else torch.float32
-    return reader.dense(matrix.T.reshape(units, width, outputs)).to(kind).cpu().numpy()
+    return reader.dense(weight).to(kind).cpu().numpy()
 
 
 def need_hessian(reader: Reader) -> Tensor:

@@ -59,8 +59,11 @@ def _chain(stages: tuple[Method, ...]) -> Chain:
     if len(units) > 1:
         raise BadInput(f"the selectors of {','.join(ids)} select different units: {' and '.join(units)}")
     facts = {
-        fact: tuple(dict.fromkeys(name for stage in stages for name in stage.facts.get(fact, ())))
-        for fact in ("needs", "extras", "val")
+        **{
+            fact: tuple(dict.fromkeys(name for stage in stages for name in stage.facts.get(fact, ())))
+            for fact in ("needs", "extras", "val")
+        },
+        "weighs": bool(stages[-1].facts.get("weighs")),
     }
     options = _options(stages)
     keywords = tuple(dict.fromkeys([option.name for option in options] + [k for s in stages for k in _keywords(s)]))

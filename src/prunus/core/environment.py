@@ -66,6 +66,15 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def peak_bytes() -> int:
+    """Bytes this process has held at most; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def memory_free() -> int:
     """Bytes of memory that can be had now; -1 if the system does not say."""
     info = Path("/proc/meminfo")

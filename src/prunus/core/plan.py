@@ -16,7 +16,7 @@ from prunus.core import edits as edits_
 from prunus.core import files
 from prunus.core.budget import Budget
 from prunus.core.edits import Edit
-from prunus.core.errors import BadInput, CorruptFile, UnknownName
+from prunus.core.errors import BadInput, CorruptFile, IdMismatch, UnknownName
 from prunus.core.prunable import as_prunable
 
 if TYPE_CHECKING:
@@ -141,11 +141,19 @@ class Plan:
             raise BadInput(
                 f"the plan removes nothing although the budget {self.asked}; ask for less, or for 100 % on purpose"
             )
+        for name, weights in self.weights.items():
+            if weights.shape != (self._group(name).count,):
+                raise BadInput(f"{self._group(name).count} rows stay in {name}, and {list(weights.shape)} have weights")
 
     @property
     def removes_nothing(self) -> bool:
         """True when every unit of every group stays."""
         return all(kept.count == kept.size for kept in self.groups.values())
+
+    @property
+    def share(self) -> float:
+        """Share of the units of all groups that stays, in [0, 1]."""
+        return sum(kept.count for kept in self.groups.values()) / max(sum(k.size for k in self.groups.values()), 1)
 
     def keep(self, group: str | None = None) -> np.ndarray:
         """Sorted kept ids of a group; without a name, of all groups together (rows)."""
@@ -162,6 +170,25 @@ class Plan:
         if group is None:
             return np.sort(np.concatenate([kept.dropped() for kept in self.groups.values()]))
         return self._group(group).dropped()
+
+    def loss_weights(self, ids: np.ndarray | None = None) -> np.ndarray:
+        """Loss weights of kept rows, float32: of `ids`, in their order, else of `keep()`; ones where the plan has none.
+
+        Raises:
+            IdMismatch: ids that the plan does not keep.
+        """
+        import numpy as np
+
+        kept = self.keep()
+        parts = [self.weights.get(name, np.ones(one.count, np.float32)) for name, one in self.groups.items()]
+        order = np.argsort(np.concatenate([self.keep(name) for name in self.groups]))
+        weights = np.concatenate(parts).astype(np.float32)[order]
+        if ids is None or not kept.size:
+            return weights
+        at = np.minimum(np.searchsorted(kept, ids), kept.size - 1)
+        if (kept[at] != ids).any():
+            raise IdMismatch(f"rows that the plan does not keep have no weight: {ids[kept[at] != ids][:5].tolist()}")
+        return weights[at]
 
     def _group(self, name: str) -> Kept:
         if name not in self.groups:
@@ -231,11 +258,16 @@ class Plan:
         Rows keep their ids, so the plan is narrowed to the rows that are still there. Units of a model are counted
         anew: groups the parent cut are renumbered, and blocks it took out (unit layers) shift the names behind them.
         """
+        import numpy as np
+
         groups: dict[str, Kept] = {}
+        weights = dict(self.weights)
         for name, kept in self.groups.items():
             moved = _moved_name(name, parent)
             if moved is not None:
                 groups[moved] = _narrowed(kept, parent.groups.get(name))
+            if name in weights:
+                weights[name] = weights[name][np.isin(kept.index(), groups[name].index())]
         if not groups:
             raise BadInput("nothing of this plan is left after its parent")
         edits = tuple(e for e in (_moved_edit(edit, parent) for edit in self.edits) if e is not None)
@@ -249,6 +281,7 @@ class Plan:
             fingerprint="",
             reasons={},
             reason_names=(),
+            weights=weights,
         )
 
     def hash(self) -> str:

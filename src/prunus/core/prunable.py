@@ -83,7 +83,7 @@ class Prunable(Protocol):
 WRAPPERS = {
     ("torch.nn.modules.module.Module", "tokens"): "prunus.prunables.stream:TokenStream",
     ("torch.nn.modules.module.Module", ""): "prunus.prunables.model:ModelPrunable",
-    ("", ""): "prunus.prunables.dataset:bare",
+    ("", ""): "prunus.prunables.bare:bare",
 }
 
 

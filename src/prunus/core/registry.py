@@ -196,7 +196,7 @@ def _read(module: str, path: Path) -> Iterator[Method]:
     source = path.read_text("utf-8")
     if not any(f"@{kind}(" in source for kind in KINDS):
         return
-    tree = ast.parse(source, filename=str(path))
+    tree = _spelled_out(ast.parse(source, filename=str(path)))
     doc = ast.get_docstring(tree) or ""
     room = module.split(".")[-2] if module.startswith("prunus.") else ""
     for node in tree.body:
@@ -205,6 +205,21 @@ def _read(module: str, path: Path) -> Iterator[Method]:
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in KINDS:
                 yield _method(module, path, room, doc, node, call)
+
+
+def _spelled_out(tree: ast.Module) -> ast.Module:
+    """The module with types that it names itself, as `Metric = Literal["wifv", "ifv"]`, written where they are used."""
+    named = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Subscript)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and isinstance(node.annotation, ast.Name):
+            node.annotation = named.get(node.annotation.id, node.annotation)
+    return tree
 
 
 def _method(
@@ -238,21 +253,38 @@ def _options(node: ast.FunctionDef | ast.ClassDef, function: ast.FunctionDef) ->
     helps = _args_help((ast.get_docstring(function) or "") + "\n" + (ast.get_docstring(node) or ""))
     options: list[Option] = []
     for arg, default in zip(function.args.kwonlyargs, function.args.kw_defaults):
-        if arg.arg in INJECTED or default is None or not _plain(arg.annotation):
+        typed = _typed(arg.annotation)
+        if arg.arg in INJECTED or default is None or typed == "":
             continue
         try:
             value = ast.literal_eval(default)
         except ValueError:
             continue  # not a plain value: for Python callers only
-        kind = ast.unparse(arg.annotation) if arg.annotation else type(value).__name__
-        options.append(Option(arg.arg, kind, value, helps.get(arg.arg, "")))
+        options.append(Option(arg.arg, typed or type(value).__name__, value, helps.get(arg.arg, "")))
     return tuple(options)
 
 
-def _plain(annotation: ast.expr | None) -> bool:
-    """Whether a person can type the value; callables, models and the like are for Python callers only."""
+def _typed(annotation: ast.expr | None) -> str | None:
+    """The part of a type whose values a person can type, "" if there is none, None if no type is given.
+
+    Callables, models and the like are for Python callers only: of `str | Score | None` this is `str | None`.
+    """
     if annotation is None:
-        return True
+        return None
+    plain = [part for part in _alternatives(annotation) if _plain(part)]
+    if all(isinstance(part, ast.Constant) and part.value is None for part in plain):
+        return ""
+    return " | ".join(ast.unparse(part) for part in plain)
+
+
+def _alternatives(annotation: ast.expr) -> list[ast.expr]:
+    """The members of a union, in their order; a type that is none stands alone."""
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return [*_alternatives(annotation.left), *_alternatives(annotation.right)]
+    return [annotation]
+
+
+def _plain(annotation: ast.expr) -> bool:
     return {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)} <= PLAIN
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
 from prunus.flow.signals import module_signals
+from prunus.graph.makers import makers_of
 from prunus.graph.members import bind, readers_of
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals
@@ -134,9 +136,8 @@ def plan_channels(
     }
     if signals is not None:
         made["signals"] = dict(signals.provenance)
-    dense = {**prunable.cost(), "channels": float(sum(group.size for group in touched.values()))}
-    planned = {**prunable.count(counts), "channels": float(sum(counts.values()))}
-    return Plan("channels", kept, asked, planned, dense, edits, {}, (), made, prunable.fingerprint())
+    dense = prunable.priced({name: group.size for name, group in touched.items()})
+    return Plan("channels", kept, asked, prunable.priced(counts), dense, edits, {}, (), made, prunable.fingerprint())
 
 
 def _compensators(asked: str | Sequence[str] | None, found: registry.Method) -> list[registry.Method]:
@@ -191,11 +192,7 @@ def _counts(
         tags = {name: name if scope == "group" else (group.tag or name) for name, group in groups.items()}
         values = normalised(values, "isomorphic", tags)
     levels = [Level(name, values[name], groups[name].tag) for name in groups]
-
-    def cost(counts: Mapping[str, int]) -> Mapping[str, float]:
-        return {**prunable.count(counts), "channels": float(sum(counts.values()))}
-
-    return by_cost(levels, budget, cost, floor_share=floor_share)
+    return by_cost(levels, budget, prunable.priced, floor_share=floor_share)
 
 
 def _best(group: GroupScore, count: int) -> Kept:
@@ -213,7 +210,10 @@ def compensated(
         return ()
     edits: list[Edit] = []
     keep = {name: one.index() for name, one in kept.items()}
+    with_makers = any("filters" in compensator.needs for compensator in compensators)
     for reader, dropped in readers_of(prunable.graph, prunable.model, keep, signals):
+        if with_makers:
+            reader = replace(reader, **vars(makers_of(prunable.graph, prunable.model, reader.parameter)))
         for compensator in compensators:
             edits += compensator.load()(reader, dropped)
     return tuple(edits)

@@ -163,7 +163,10 @@ def measure(
     """
     every = Measured({})
     for name in metrics:
-        function = registry.find(name, kind="measure").load()
+        method = registry.find(name, kind="measure")
+        if method.facts.get("of") == "selection":
+            raise BadInput(f"{method.id} measures a plan over rows, not a model: prunus compare PLAN_A PLAN_B DATA")
+        function = method.load()
         given = {key: value for key, value in settings.items() if asks_for(function, key)}
         if dense is not None and model is not dense and asks_for(function, "dense"):
             given["dense"] = dense

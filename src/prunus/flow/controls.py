@@ -37,7 +37,7 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
         prunable.graph_for(plan)
     groups = {name: _drawn(kept, rng.child(name), _fixed(prunable, plan, name)) for name, kept in plan.groups.items()}
     made = {**plan.provenance, "method": f"{plan.unit}/random", "seed": seed, "like": plan.provenance.get("method", "")}
-    control = replace(plan, groups=groups, edits=(), reasons={}, reason_names=(), provenance=made)
+    control = replace(plan, groups=groups, edits=(), reasons={}, reason_names=(), weights={}, provenance=made)
     names = plan.provenance.get("compensate") or []
     if plan.unit == "channels" and names:
         if not isinstance(prunable, ModelPrunable):

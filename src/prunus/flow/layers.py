@@ -30,14 +30,18 @@ def score_layers(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Score:
-    """A Score for every block of every chain; a block that can't be taken out scores what its signals say too."""
+    """A Score for every block of every chain. A block that can't be taken out scores what its signals say too, or 0 where
+    none were measured of it (its output does not look like its input): it stays whatever its score."""
     found, options = registry.find(method, unit="layers", kind="criterion"), dict(options or {})
     function = found.load()
     values: dict[str, np.ndarray] = {}
     for chain in prunable.chains:
         scores: list[float] = []
-        for child in chain.children:
+        for child, removable in zip(chain.children, chain.removable):
             stats = signals[child].fields if signals is not None and child in signals else {}
+            if found.needs and not stats and not removable:
+                scores.append(0.0)
+                continue
             if found.needs and not stats:
                 raise BadInput(f"nothing was measured of block {child}: collect {', '.join(found.needs)}")
             given = with_rng(function, options, Rng(seed, f"{found.id}/{child}"))
@@ -83,11 +87,12 @@ def plan_layers(
     if score is None:
         score = score_layers(prunable, found.id, signals=signals, seed=seed, options=options)
     blocks = [(c.path, i, name, c.removable[i]) for c in prunable.chains for i, name in enumerate(c.children)]
+    order = np.concatenate([score.values[chain.path] for chain in prunable.chains])
     must = _protected(blocks, budget, found)
+    must |= _last_of_each(blocks, order, must, budget)
     count = budget.count(len(blocks))
     if count < len(must):
         raise BudgetUnreachable(f"{budget} keeps {count} blocks, {len(must)} can't go", nearest=f"{len(must)} layers")
-    order = np.concatenate([score.values[chain.path] for chain in prunable.chains])
     banned = np.array([name in budget.ban for _, _, name, _ in blocks])
     rank = np.lexsort((np.arange(order.size), -order, banned))
     kept = must | set([int(at) for at in rank if int(at) not in must][: count - len(must)])
@@ -102,11 +107,24 @@ def plan_layers(
     )
 
 
+def _last_of_each(
+    blocks: list[tuple[str, int, str, bool]], order: np.ndarray, must: set[int], budget: Budget
+) -> set[int]:
+    """The best block of every chain of which nothing must stay: a chain can't be empty."""
+    best: set[int] = set()
+    for path in {path for path, *_ in blocks}:
+        own = [at for at, block in enumerate(blocks) if block[0] == path]
+        if not must.intersection(own):
+            best.add(max(own, key=lambda at: (blocks[at][2] not in budget.ban, order[at], -at)))
+    return best
+
+
 def bypasses(prunable: ModelPrunable, groups: Mapping[str, Kept]) -> tuple[Bypass, ...]:
-    """The blocks that go, by name."""
+    """The blocks, or the branches of blocks, that go, by name."""
+    known = (*prunable.chains, *prunable.branches) if any(":" in name for name in groups) else prunable.chains
     return tuple(
         Bypass(chain.children[i])
-        for chain in prunable.chains
+        for chain in known
         if chain.path in groups
         for i in groups[chain.path].dropped().tolist()
     )

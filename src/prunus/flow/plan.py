@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHOOSERS = ("criterion", "solver", "search")
 
 
-def score(target: Any, method: str, **settings: Any) -> Score:
+def score(target: Any, method: str, /, **settings: Any) -> Score:
     """Measure what is missing and score every unit once; many budgets can then be cut from the result.
 
     Args:
@@ -44,8 +44,8 @@ def score(target: Any, method: str, **settings: Any) -> Score:
         data = _dataset(target, found)
         given = {name: settings.pop(name) for name in FROM if name in settings}
         signals = row_signals(data, found, **given)
-        _nothing_left(settings, options, ("seed", "quarantine"), found)
-        own = {name: settings[name] for name in ("seed", "quarantine") if name in settings}
+        _nothing_left(settings, options, ("seed", "quarantine", "max_ram"), found)
+        own = {name: settings[name] for name in ("seed", "quarantine", "max_ram") if name in settings}
         return score_rows(data, found.id, signals=signals, options=options, **own)
     from prunus.flow import units
 
@@ -62,7 +62,7 @@ def score(target: Any, method: str, **settings: Any) -> Score:
     raise BadInput(f"{found.id}: scores over {found.unit} are not kept on their own; use px.plan")
 
 
-def plan(target: Any, *what: Any, **settings: Any) -> Plan:
+def plan(target: Any, /, *what: Any, **settings: Any) -> Plan:
     """What stays.
 
     `plan(score, "30% rows", select="ccs")` cuts from a Score made before; `plan(net, "taylor", "50% macs", data=calib)` measures,
@@ -85,7 +85,7 @@ def plan(target: Any, *what: Any, **settings: Any) -> Plan:
         found = _method(method, "rows", ("criterion",))
         _, options = _settings(found, settings)
         own = {name: settings.pop(name) for name in ("signals", "model", "fit", "step") if name in settings}
-        own |= {name: settings[name] for name in ("quarantine",) if name in settings}
+        own |= {name: settings[name] for name in ("quarantine", "max_ram") if name in settings}
         made = score(target, found.id, seed=settings.get("seed", 0), **own, **options)
         return _from_score(made, budget, {k: v for k, v in settings.items() if k not in options})
     from prunus.flow import units
@@ -106,7 +106,7 @@ def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
         own = {name: settings.pop(name) for name in ("val", "max_ram", "quarantine") if name in settings}
         rest, options = _settings(chosen, settings)
         split = split_of(rest, own.get("val"))
-        known = ("select", "allocate", "over", "seed", "data", "val", "max_ram", "quarantine")
+        known = ("select", "allocate", "over", "seed", "data", "val", "max_ram", "quarantine", "weights")
         _nothing_left(rest, options, known, chosen)
         return plan_rows(made, budget, allocate=split, options=options, **own, **rest)
     from prunus.flow import units

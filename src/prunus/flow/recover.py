@@ -1,4 +1,7 @@
-"""`px.recover`: what follows a cut, in the order listed; masks of a plan over weights are kept throughout."""
+"""`px.recover`: what follows a cut, in the order listed; masks of a plan over weights are kept throughout.
+
+It is also how a new model is trained on the rows that a plan keeps, with or without a teacher that saw them all.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,12 @@ def recover(
     """Train (or re-estimate) what a cut has lost.
 
     Args:
-        model: after the cut.
+        model: after the cut; or a new one, where the plan is over rows.
         data: rows of role fit.
         how: recoveries in order: bn_stats, finetune, distill, ...
-        plan: the plan that was applied; one over weights brings the masks that recovery must keep.
-        teacher: for distill: usually the dense model.
+        plan: the plan that was applied; one over weights brings the masks that recovery must keep. One over rows is
+            applied to `data` (what it has cut before stays as it is) and tells distill what share is kept.
+        teacher: for distill: the dense model, or one that was trained on every row.
         inplace: change `model` instead of a copy.
         **settings: of the recoveries: epochs or steps, lr, batch, seed, augment, step, ... Each goes to those that have it.
 
@@ -50,12 +54,16 @@ def recover(
     methods = [registry.find(name, kind="recovery") for name in names if name != "none"]
     model = model if inplace else copy.deepcopy(model)
     given = {"teacher": teacher, "masks": masks_of(model, plan), **settings}
+    told: dict[str, Any] = {}
+    if plan is not None and plan.unit == "rows":
+        data, told = plan.apply(data), {"kept": plan.share}
     _refuse_unknown(settings, methods)
     for method in methods:
         function = method.load()
         if method.name == "bn_stats" and not has_batch_norm(model):
             continue
         own = {name: value for name, value in given.items() if takes_any(function) or asks_for(function, name)}
+        own = {**{name: value for name, value in told.items() if asks_for(function, name)}, **own}
         model = function(model, data, **own)
     return model.eval()
 

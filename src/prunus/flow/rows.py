@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from torch import Tensor
 
 from prunus.core import registry
 from prunus.core.budget import Budget
@@ -18,12 +19,15 @@ from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
+from prunus.flow.labelled import unlabelled, without_labels
 from prunus.flow.limits import within_ram
+from prunus.flow.loss_weights import weighed
 from prunus.flow.split import Split
 from prunus.prunables.dataset import Dataset, require_role
 from prunus.rows.runs import mean
 from prunus.select.by_label import part
 from prunus.signals.rowset import Signals
+from prunus.signals.target import opened
 from prunus.signals.usable import WHAT, unusable
 
 GROUP = "rows"
@@ -37,6 +41,7 @@ def score_rows(
     signals: Signals | Sequence[Signals] | None = None,
     seed: int = 0,
     quarantine: bool = False,
+    max_ram: int | str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Score:
     """A Score for every row of `data`.
@@ -49,19 +54,23 @@ def score_rows(
         seed: for criteria that draw.
         quarantine: rows whose signals are not finite, or whose embedding is zero, get the median score and are told in
             the provenance; no plan keeps them. Otherwise they are refused.
+        max_ram: bytes (or "2GB") that scoring may take beyond the signals.
         options: the criterion's own.
 
     Raises:
         SplitError: `data` is the test set.
         IdMismatch: rows without signals.
         BadInput: a signal the criterion needs was not recorded.
+        ResourceError: the criterion needs more than `max_ram`.
     """
     require_role(data, {"fit", "val", "train"}, what=f"scoring rows with {method}")
-    found, options = registry.find(method, unit="rows", kind="criterion"), dict(options or {})
+    found, options = registry.find(method, unit="rows", kind="criterion"), _with_target(options)
     found.check_options(options)
     runs = [signals] if signals is None or isinstance(signals, Signals) else list(signals)
     rng = Rng(seed, found.id)
     aligned = [_aligned(data, one, found) for one in runs or [None]]
+    if max_ram is not None:
+        within_ram(found, aligned[0], len(data.ids), 0, options, parse_bytes(max_ram))
     names = {*found.needs, "embedding", "probs"} if quarantine else set[str]()
     out = np.any([unusable(one, names) for one in aligned], axis=0)
     scores = [_one(data, one, given, found, options, rng, out) for one, given in zip(aligned, runs or [None])]
@@ -79,7 +88,8 @@ def _one(
 ) -> Score:
     """The score of one run; rows that are `out` get the median of the others."""
     values = _values(found, aligned.take(~out) if out.any() else aligned, rng, options)
-    made = {"method": found.id, "options": options, "seed": rng.seed, "data": data.name}
+    told = {name: _told(value) for name, value in options.items()}
+    made: dict[str, Any] = {"method": found.id, "options": told, "seed": rng.seed, "data": data.name}
     if given is not None:
         made["signals"] = dict(given.provenance)
     if out.any():
@@ -93,19 +103,28 @@ def _one(
 def _aligned(data: Dataset, signals: Signals | None, method: Method) -> Signals:
     """The signals of exactly these rows in this order, with labels from the data where they were not recorded."""
     if signals is None:
-        arrays = {} if data.labels is None else {"labels": data.labels}
-        signals = Signals(ids=data.ids, **arrays)
+        labels = data.labels
+        signals = Signals.nothing(data.ids) if labels is None else Signals(ids=data.ids, labels=labels)
     elif not np.array_equal(signals.ids, data.ids):
         signals = signals.align(data.ids)
     if "labels" not in signals.names and data.labels is not None:
         signals = signals.merge(Signals(ids=data.ids, labels=data.labels))
-    if missing := [name for name in method.needs if name not in signals.names]:
+    if missing := missing_signals(method, signals):
+        if "labels" in missing:
+            raise BadInput(without_labels(method, data.name))
+        instead = "".join(f" (or {name})" for name in method.facts.get("instead", ()))
         raise BadInput(
-            f"{method.id} needs {', '.join(missing)}, and the signals hold {', '.join(signals.names) or 'none'}: "
+            f"{method.id} needs {', '.join(missing)}{instead}, and the signals hold {', '.join(signals.names) or 'none'}: "
             f"record them (prunus signals --need {','.join(method.needs)}) or pass them to px.Signals"
-            f"{_unlabelled(missing, 'criterion')}"
         )
     return signals
+
+
+def missing_signals(method: Method, signals: Signals) -> list[str]:
+    """What the method needs and the signals lack; a signal that stands in for the others (`instead=`) leaves labels only."""
+    needs = [name for name in method.needs if name not in signals.names]
+    stands_in = any(name in signals.names for name in method.facts.get("instead", ()))
+    return [name for name in needs if name == "labels"] if stands_in else needs
 
 
 def _values(method: Method, signals: Signals, rng: Rng, options: dict[str, Any]) -> np.ndarray:
@@ -129,6 +148,7 @@ def plan_rows(
     val: Signals | None = None,
     max_ram: int | str | None = None,
     quarantine: bool = False,
+    weights: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Which rows stay.
@@ -146,6 +166,7 @@ def plan_rows(
         val: signals of validation rows, for selectors and allocators that read them (glister, by_recall).
         max_ram: bytes (or "2GB") that selecting may take beyond the signals; does not change the plan.
         quarantine: rows whose signals the selector can't use go, with that reason; otherwise they are refused by id.
+        weights: give the plan the loss weights of a selector that has some (craig, grad_match).
         options: the selector's own.
 
     Raises:
@@ -157,7 +178,7 @@ def plan_rows(
         raise BadInput(f"a score over rows takes a budget in rows, not {asked.short()!r}")
     require_role(data, {"fit", "val", "train"}, what="selecting rows")
     same_rows(score, data)
-    method, options = _selector(select or default_selector(score)), dict(options or {})
+    method, options = _selector(select or default_selector(score)), _with_target(options)
     options |= {"val": val} if val is not None and "val" in method.keywords else {}
     method.check_options(options)
     group = _whole(score)
@@ -178,14 +199,15 @@ def plan_rows(
     told, rng = dict(options), Rng(seed, method.id)
     if max_ram is not None:
         largest = max(part.size for part in parts)
-        options = within_ram(method, group, largest, max(counts), options, parse_bytes(max_ram))
+        options = within_ram(method, group.signals, largest, max(counts), options, parse_bytes(max_ram))
     chosen = [_select(method, group, part, number, rng, options) for part, number in zip(parts, counts) if number]
     kept = group.ids[np.concatenate([pinned, *chosen]).astype(np.int64)]
     made = {"score": dict(score.provenance), "method": score.provenance.get("method", ""), "select": method.id}
     made |= {"options": {name: _told(value) for name, value in told.items()}, "seed": seed}
     made |= split.told() if split is not None else {}
     made |= {"notes": notes} if notes else {}
-    return _plan(score, group, asked, kept, made, out)
+    plan = _plan(score, group, asked, kept, made, out)
+    return weighed(plan, method, group, np.sort(np.concatenate([free, pinned])), options) if weights else plan
 
 
 def _selector(name: str | Sequence[str]) -> Method:
@@ -200,35 +222,33 @@ def _check_needs(method: Method, group: GroupScore) -> None:
     if "gradient" in getattr(group.signals, "names", ()):
         return  # stands in for the signals that gradients are made of
     if missing := [name for name in method.needs if name not in getattr(group.signals, "names", ())]:
+        without = f"; without labels there are {unlabelled('selector')}" if "labels" in missing else ""
         raise BadInput(
             f"{method.id} needs {', '.join(missing)}, which did not come with the score: record it "
-            f"(prunus signals --need {','.join(missing)}) and give these signals when scoring{_unlabelled(missing, 'selector')}"
+            f"(prunus signals --need {','.join(missing)}) and give these signals when scoring{without}"
         )
 
 
-def _unlabelled(missing: Sequence[str], kind: str) -> str:
-    """Where labels are missing: the methods that do without them."""
-    if "labels" not in missing:
-        return ""
-    found = [one.name for one in registry.methods(kind=kind) if one.unit in ("", "rows") and "labels" not in one.needs]
-    return f"; without labels there are {', '.join(found)}"
+def _with_target(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options, the target read where it is a path: provenance tells what it holds, not where it lies."""
+    found = dict(options or {})
+    return {**found, "target": opened(found["target"])} if found.get("target") is not None else found
 
 
 def _told(value: Any) -> Any:
-    """An option as provenance: a score given as one (the cut of ccs) is told by its method and a hash of its numbers."""
+    """An option as provenance: arrays, scores and signals are told by a hash of their numbers."""
     if isinstance(value, Score):
         return {"score": dict(value.provenance)}
+    if isinstance(value, GroupScore):
+        order = np.argsort(value.ids, kind="stable")
+        numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
+        return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
     if isinstance(value, Signals):
-        return {
-            "signals": dict(value.provenance),
-            "rows": len(value),
-            "ids": fingerprint_array(value.ids, np.argsort(value.ids)),
-        }
-    if not isinstance(value, GroupScore):
-        return value
-    order = np.argsort(value.ids, kind="stable")
-    numbers = [fingerprint_array(np.asarray(part), order) for part in (value.ids, value.values)]
-    return {"score": value.name, "sense": value.sense, "content": "-".join(numbers)}
+        order = np.argsort(value.ids, kind="stable")
+        return {name: fingerprint_array(np.asarray(value.field(name)), order) for name in value.names}
+    if isinstance(value, list | tuple):
+        return [_told(one) for one in cast("Sequence[Any]", value)]
+    return fingerprint_array(np.asarray(value)) if isinstance(value, np.ndarray | Tensor) else value
 
 
 def default_selector(score: Score) -> str:

@@ -15,6 +15,7 @@ from prunus.core.registry import Method
 from prunus.core.score import Score
 from prunus.flow.channels import plan_channels, score_channels
 from prunus.flow.layers import plan_layers, score_layers
+from prunus.flow.search import plan_search
 from prunus.flow.weights import plan_weights
 from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
@@ -43,8 +44,15 @@ def _known(planner: Callable[..., Plan], settings: Settings, found: Method) -> N
             raise UnknownName(f"setting of {found.id}", name, [*own, *found.keywords])
 
 
+def _search(prunable: ModelPrunable, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    _known(plan_search, settings, found)
+    return plan_search(prunable, found, budget, options=options, **settings)
+
+
 def _channels(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
     prunable = model_of(target, settings)
+    if found.kind == "search":
+        return _search(prunable, found, budget, options, settings)
     _known(plan_channels, settings, found)
     return plan_channels(prunable, found.id, budget, options=options, **settings)
 
@@ -57,6 +65,8 @@ def _weights(target: Any, found: Method, budget: Budget, options: Settings, sett
 
 def _layers(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
     prunable = model_of(target, settings)
+    if found.kind == "search":
+        return _search(prunable, found, budget, options, settings)
     _known(plan_layers, settings, found)
     return plan_layers(prunable, found, budget, options=options, **settings)
 

@@ -19,11 +19,15 @@ COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_lay
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A ModuleList or Sequential: its children in order, and which of them may be taken out."""
+    """A ModuleList or Sequential: its children in order, and which of them may be taken out.
+
+    A row of residual branches is one too (graph.branches): `attends` says whether they hold attention.
+    """
 
     path: str
     children: tuple[str, ...]
     removable: tuple[bool, ...]
+    attends: bool = False
 
     @property
     def fixed(self) -> np.ndarray:

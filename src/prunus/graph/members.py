@@ -7,7 +7,7 @@ channel as in an unfolded input, so `input_*` `[units, per_unit]` and `hessian` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,10 +34,13 @@ class Member:
     Attributes:
         name, parameter: qualified parameter name.
         module: its module.
-        weight, grad: `[units, per_unit, other]`.
+        weight, grad, grad_square: `[units, per_unit, other]`.
         bias: `[units]` of a writer whose units are single outputs, else None.
         input_mean, input_var, input_norm: `[units, per_unit]` of a reader, or None.
+        input_off, input_rank: `[units, inputs]` of a reader, without taps, or None.
+        input_pooled: `[units, inputs, rows]` of a reader, or None.
         hessian: `[units * per_unit, units * per_unit]` of a reader, unit by unit, or None.
+        outputs: what was measured at a writer's outputs, by signal: `output_*` `[units, per_unit]`.
     """
 
     name: str
@@ -49,6 +52,11 @@ class Member:
     input_var: Tensor | None = None
     input_norm: Tensor | None = None
     hessian: Tensor | None = None
+    grad_square: Tensor | None = None
+    input_off: Tensor | None = None
+    input_rank: Tensor | None = None
+    input_pooled: Tensor | None = None
+    outputs: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def parameter(self) -> str:
@@ -94,28 +102,42 @@ def _member(slot: Slot, tensors: Mapping[str, Tensor], model: nn.Module, signals
     owner = model.get_submodule(module)
     groups = int(getattr(owner, "groups", 1)) if isinstance(owner, nn.modules.conv._ConvNd) else 1  # pyright: ignore[reportPrivateUsage]
     shared = groups if slot.role == "reader" and not getattr(owner, "transposed", False) else 1
-    grad = _grad(slot, tensors, signals)
-    fields: dict[str, Tensor | None] = {}
-    if slot.role == "reader" and own == "weight" and signals is not None and module in signals:
-        channels = tensor.shape[slot.axis] * shared
-        fields = _inputs(signals[module], _places(slot, shared, tensor.shape[slot.axis]), channels)
+    grads = [_grad(slot, tensors, signals, name) for name in ("grad", "grad_square")]
+    grad, square = (None if value is None else _arranged(value, slot, shared) for value in grads)
+    fields: dict[str, Any] = {}
+    if own == "weight" and signals is not None and module in signals:
+        if slot.role == "reader":
+            channels = tensor.shape[slot.axis] * shared
+            fields = _inputs(signals[module], _places(slot, shared, tensor.shape[slot.axis]), channels)
+        elif slot.role == "writer":
+            fields["outputs"] = _outputs(signals[module], slot, tensor.shape[slot.axis])
     bias = tensors.get(f"{module}.bias") if slot.role == "writer" and slot.index.shape[1] == 1 else None
     return Member(
         slot.parameter,
         module,
         _arranged(tensor, slot, shared),
-        None if grad is None else _arranged(grad, slot, shared),
+        grad,
         None if bias is None else bias.detach()[_long(slot.index[:, 0])],
+        grad_square=square,
         **fields,
     )
 
 
-def _grad(slot: Slot, tensors: Mapping[str, Tensor], signals: Signals | None) -> Tensor | None:
+def _grad(slot: Slot, tensors: Mapping[str, Tensor], signals: Signals | None, name: str) -> Tensor | None:
     module, _, own = slot.parameter.rpartition(".")
     if signals is None:
-        return tensors[slot.parameter].grad
-    field = "grad" if own == "weight" else f"grad.{own}"
-    return getattr(signals[module], field, None) if module in signals else None
+        return tensors[slot.parameter].grad if name == "grad" else None
+    key = name if own == "weight" else f"{name}.{own}"
+    return getattr(signals[module], key, None) if module in signals else None
+
+
+def _outputs(stats: Any, slot: Slot, width: int) -> dict[str, Tensor]:
+    """`output_*` `[outputs]` by unit; a grouped transposed convolution adds up the outputs that share a position."""
+    found: dict[str, Tensor] = {}
+    for name in getattr(stats, "fields", ()):
+        if name.startswith("output_"):
+            found[name] = getattr(stats, name).reshape(-1, width).sum(0)[_long(slot.index)]
+    return found
 
 
 def _long(index: np.ndarray) -> Tensor:
@@ -146,11 +168,11 @@ def _places(slot: Slot, groups: int, width: int) -> np.ndarray:
 def _inputs(stats: Any, places: np.ndarray, channels: int) -> dict[str, Tensor | None]:
     found: dict[str, Tensor | None] = {}
     index = _long(places)
-    for name in ("input_mean", "input_var", "input_norm"):
+    for name in ("input_mean", "input_var", "input_norm", "input_off", "input_rank", "input_pooled"):
         value = getattr(stats, name, None)
         if value is not None:
-            value = value.reshape(value.shape[0], -1)[index]  # [units, n, taps]
-            found[name] = value.reshape(len(places), -1)
+            value = value.reshape(value.shape[0], -1)[index]  # [units, n, taps or rows]
+            found[name] = value if name == "input_pooled" else value.reshape(len(places), -1)
     hessian = getattr(stats, "hessian", None)
     if hessian is not None:
         found["hessian"] = _hessian(hessian, places, channels)
@@ -184,6 +206,9 @@ class WholeReader:
     input_var: Tensor | None = None
     input_norm: Tensor | None = None
     hessian: Tensor | None = None
+    filters: Tensor | None = None
+    shifts: Tensor | None = None
+    places: Tensor | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -220,6 +245,7 @@ def readers_of(
         places = np.arange(graph.shapes[name][axis])[:, None]
         stats = signals[module] if signals is not None and module in signals else None
         fields = {} if stats is None else _inputs(stats, places, len(places))
+        fields = {key: value for key, value in fields.items() if key in WholeReader.__dataclass_fields__}
         yield WholeReader(module, name, tensors[name].detach(), axis, 1, **fields), dropped
 
 

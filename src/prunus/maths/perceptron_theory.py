@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import root
+from scipy.optimize import root, root_scalar
 from scipy.special import erfc, ndtri
 
 from prunus.core.errors import BadInput
@@ -30,6 +30,9 @@ Keep = Literal["hard", "easy", "random"]
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(400)
 FARTHEST = -12.0
 CLOSE = 1e-9
+MUCH, LIMITS = 4.0, (0.5, 0.3, 0.18, 0.13)
+LARGEST_MARGIN = 5.0  # above the least one kept, times that of a few random examples, which is 1 / sqrt(alpha)
+FEWEST, MOST = 0.5, 200.0  # examples per parameter between which a curve is matched
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,70 @@ def learned(alpha: float, kept: float = 1.0, keep: Keep = "random") -> Learned:
     """
     low, high, share = _range(alpha, kept, keep)
     best: tuple[float, float, float] | None = None
-    for overlap in (0.5, 0.8, 0.95, 0.2, 0.99, 0.999):
-        for margin in (0.3, 1.0, 0.1, 0.03, 3.0):
-            found = root(_gaps, (math.atanh(overlap), math.log(margin)), args=(alpha / share, low, high), tol=1e-13)
-            gap = float(np.abs(found.fun).max())
-            if math.isfinite(gap) and found.x[0] > 0 and (best is None or gap < best[0]):
-                best = gap, math.tanh(found.x[0]), math.exp(found.x[1])
-            if best is not None and best[0] < CLOSE:
-                return Learned(best[1], best[2], math.acos(best[1]) / math.pi)
+    for overlap, margin in _starts(alpha, share, low):
+        found = root(_gaps, (math.atanh(overlap), math.log(margin)), args=(alpha / share, low, high), tol=1e-13)
+        gap = float(np.abs(found.fun).max())
+        # Far out lies a second root, a student that has learned nothing at a margin without bounds.
+        real = found.x[0] > 0 and found.x[1] < math.log(low + LARGEST_MARGIN / math.sqrt(alpha))
+        if math.isfinite(gap) and real and (best is None or gap < best[0]):
+            best = gap, math.tanh(found.x[0]), math.exp(found.x[1])
+        if best is not None and best[0] < CLOSE:
+            return Learned(best[1], best[2], math.acos(best[1]) / math.pi)
     raise BadInput(f"no solution of the saddle point for alpha {alpha}, kept {kept}, keep {keep!r}: too far out")
 
 
-def errors(total: float, kept: Sequence[float], keep: Keep) -> Floats:
-    """Expected error for each kept share of `total` examples per parameter, float64 `[shares]`."""
+def _starts(alpha: float, share: float, low: float) -> list[tuple[float, float]]:
+    """Where to look for overlap and margin: with much data near their limits, error ~ 1 / data and margin ~ low + 1 / data."""
+    data = alpha if low else alpha / share
+    limits = [(math.cos(math.pi * error / data), low + 2 * error / data) for error in LIMITS if data > MUCH]
+    grid = [(o, m) for o in (0.5, 0.8, 0.95, 0.2, 0.99, 0.999) for m in (0.3, 1.0, 0.1, 0.03, 3.0)]
+    return limits + grid
+
+
+def expected_errors(total: float, kept: Sequence[float], keep: Keep = "random") -> Floats:
+    """Expected error against what is kept: of the hard, the easy or random examples.
+
+    Args:
+        total: examples per parameter before anything goes, above 0.
+        kept: shares that are kept, each in (0, 1].
+        keep: which end stays.
+
+    Returns:
+        float64 `[shares]`, the share of new examples that get a wrong label, in (0, 0.5).
+
+    Raises:
+        BadInput: as `learned`.
+    """
     return np.array([learned(total * share, share, keep).error for share in kept])
+
+
+def examples_per_parameter(kept: Sequence[float], errors: Sequence[float]) -> float:
+    """The `total` at which the theory's curve of random rows falls as steeply as a measured one does.
+
+    The only number of the theory that a measurement must give. From the ratio of the errors at the smallest and the largest share.
+
+    Args:
+        kept: shares, two or more different ones in (0, 1].
+        errors: measured with random rows, above 0, in the same order.
+
+    Returns:
+        Between FEWEST and MOST, which are also the answers for curves that are flatter or steeper than any of the theory.
+    """
+    if len(kept) != len(errors) or len(set(kept)) < 2 or not all(error > 0 for error in errors):
+        raise BadInput(
+            f"two shares or more and their errors above 0 tell how steep a curve is, not {kept} and {errors}"
+        )
+    few, many = min(zip(kept, errors)), max(zip(kept, errors))
+    steep = few[1] / many[1]
+
+    def above(logarithm: float) -> float:
+        low, high = expected_errors(math.exp(logarithm), (few[0], many[0]))
+        return float(low / high) - steep
+
+    ends = math.log(FEWEST), math.log(MOST)
+    if above(ends[0]) >= 0:
+        return FEWEST
+    return MOST if above(ends[1]) <= 0 else math.exp(float(root_scalar(above, bracket=ends, xtol=1e-4).root))
 
 
 def better_end(total: float, kept: float) -> Literal["hard", "easy"]:

@@ -47,6 +47,7 @@ class Dataset:
         backing: where the rows are, for readers of raw columns.
         inputs: columns that become x; label, text, id_column: those that become y, hold text, hold ids.
         uncached: why signals of these rows can't be kept in the store, or None.
+        loss_weights: float32 `[n]` that a plan brought (`plan.apply`) or a file holds, or None: training counts rows by them.
         quarantined: ids of unreadable rows that were left out when the data were opened.
     """
 
@@ -106,6 +107,7 @@ class Dataset:
         self.id_column = ids if isinstance(ids, str) else None
         self.ids = columns.row_ids(self.backing, ids, self.name)
         self._order: np.ndarray | None = None
+        self.loss_weights: np.ndarray | None = None
         self._fingerprint: str | None = None
         declared = columns.declared_classes(self.backing, self.label)
         self.classes: tuple[str, ...] | None = declared if classes is None else tuple(classes)
@@ -253,7 +255,9 @@ class Dataset:
         places = np.asarray(positions, dtype=np.int64)
         rowids.refuse_duplicates(self.ids[places])
         labels = None if self._labels is None else self._labels[places]
-        return self._view(self.backing.select(places), self.ids[places], labels)
+        view = self._view(self.backing.select(places), self.ids[places], labels)
+        view.loss_weights = None if self.loss_weights is None else self.loss_weights[places]
+        return view
 
     def subset(self, ids: Any) -> Dataset:
         """A Dataset of these rows, in the order given."""
@@ -367,6 +371,8 @@ class Dataset:
                 raise FingerprintMismatch("plan", made_for, f"{self.name}, {len(self)} rows") from error
             raise
         kept = self.select(np.sort(places))
+        if plan.weights:
+            kept.loss_weights = plan.loss_weights(kept.ids)
         return kept.unwrapped() if self.hand_back else kept
 
     def fingerprint(self, *, verify: bool = False) -> str:
@@ -381,6 +387,7 @@ class Dataset:
             order = rowids.order_unless_sorted(self.ids)
             labels = "" if self._labels is None else array_digest(self._labels, order)
             parts = f"{base}\0{labels}\0{array_digest(self.ids, order)}"
+            parts += "" if self.loss_weights is None else f"\0{array_digest(self.loss_weights, order)}"
             self._fingerprint = hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
         return self._fingerprint
 
@@ -388,12 +395,3 @@ class Dataset:
         if self._content_id:
             return f"{self._content_id}:{len(self)}"
         return self.backing.digest(verify=verify, order=rowids.order_unless_sorted(self.ids))
-
-
-def bare(data: Any) -> Dataset:
-    """What `plan.apply(anything)` wraps rows with: the result is handed back as the kind of object that was given."""
-    if isinstance(data, Dataset):
-        return data
-    wrapped = Dataset(data)
-    wrapped.hand_back = True
-    return wrapped

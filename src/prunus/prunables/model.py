@@ -17,6 +17,7 @@ from prunus.core.fingerprint import fingerprint_model
 from prunus.core.plan import Plan
 from prunus.core.prunable import Group, Slot
 from prunus.graph.axes import leaves, mask_of
+from prunus.graph.branches import branches, leave_out, tuple_lengths
 from prunus.graph.build import Graph, build
 from prunus.graph.chains import Chain, chain_groups, chains, remove_layers
 from prunus.graph.count import Counter
@@ -63,10 +64,20 @@ class ModelPrunable:
         """Chains of removable blocks."""
         return chains(self.model, self.graph)
 
+    @cached_property
+    def branches(self) -> tuple[Chain, ...]:
+        """Rows of residual branches that may be left out alone: attention or feed-forward of every block of a chain."""
+        return branches(self.graph, self.chains)
+
+    @cached_property
+    def branch_outputs(self) -> dict[str, int]:
+        """Branch -> entries of the tuple it returns, 0 for a tensor; one forward pass of the example."""
+        return tuple_lengths(self.model, [name for row in self.branches for name in row.children], self.example)
+
     @property
     def fixed(self) -> dict[str, np.ndarray]:
-        """Chain -> positions of blocks that must stay, int64."""
-        return {chain.path: chain.fixed for chain in self.chains}
+        """Chain or row of branches -> positions that must stay, int64."""
+        return {chain.path: chain.fixed for chain in (*self.chains, *self.branches)}
 
     def describe(self) -> Any:
         """JSON of the example input, for `Plan.provenance["example"]`: `plan.apply(model)` needs nothing else then."""
@@ -88,6 +99,10 @@ class ModelPrunable:
         chosen = dict(sizes or {})
         channels = sum(chosen.get(group.name, group.size) for group in self.graph.groups)
         return {"params": float(counts.params), "macs": float(counts.macs), "channels": float(channels)}
+
+    def priced(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """params, macs and channels where the named groups keep so many units; `channels` are those of these groups alone."""
+        return {**self.count(counts), "channels": float(sum(counts.values()))}
 
     def cost(self, plan: Plan | None = None) -> dict[str, float]:
         """params, macs (if there is an example input), weights; under a plan its own units too."""
@@ -172,15 +187,20 @@ class ModelPrunable:
 
     def _apply_layers(self, plan: Plan, inplace: bool) -> nn.Module:
         self.graph_for(plan)
-        known = self.chains
-        model = self.model if inplace else copy.deepcopy(self.model)
-        set_weights(model, plan.edits)
-        keep = {name: kept.index() for name, kept in plan.groups.items()}
-        remove_layers(model, known, keep)
+        rows = [row for row in self.branches if row.path in plan.groups] if any(":" in n for n in plan.groups) else []
+        known = (*self.chains, *rows)
         gone = {edit.module for edit in plan.edits if isinstance(edit, Bypass)}
         unknown = gone - {child for chain in known for child in chain.children}
         if unknown:
             raise BadInput(f"{sorted(unknown)[0]} is no block of a chain, so it cannot be bypassed")
+        lengths = self.branch_outputs if rows else {}
+        model = self.model if inplace else copy.deepcopy(self.model)
+        set_weights(model, plan.edits)
+        for row in rows:
+            for place in plan.groups[row.path].dropped():
+                leave_out(model, self.graph, row.children[place], lengths[row.children[place]])
+        blocks = {name: kept.index() for name, kept in plan.groups.items() if name not in {row.path for row in rows}}
+        remove_layers(model, self.chains, blocks)
         return model
 
     def check(self) -> dict[str, Any]:

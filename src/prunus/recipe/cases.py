@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,8 @@ from prunus.recipe.schema import SIMPLE_RULES, ArmTable, Choice, PruneTable, Rec
 
 DATA_UNITS = ("rows", "pairs", "tables")
 SWEPT = ("method", "select", "allocate", "compensate")
+SETTINGS = ("data", "model", "train")
+NO_TEACHER = "no_teacher"  # the control of a taught arm: the same rows, without its teacher
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,15 @@ class Step:
     tolerance: float | None = None
     pin: str = ""
     ban: str = ""
+    weights: bool = True
 
     @property
     def label(self) -> str:
-        """`taylor + joint_ls`: the method and what it is combined with."""
-        chosen = (self.method, self.select, self.allocate, self.compensate)
-        return " + ".join(choice.label for choice in chosen if choice is not None and choice.name != "none")
+        """`taylor + joint_ls`: the method and what it is combined with; random numbers that a selector gets are not told."""
+        method = None if self.select is not None and self.method == Choice(name="random") else self.method
+        chosen = (method, self.select, self.allocate, self.compensate)
+        words = " + ".join(choice.label for choice in chosen if choice is not None and choice.name != "none")
+        return words if self.weights else f"{words}, unweighted"
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Case:
         control: True for controls.
         like: the case whose counts per group a random control copies.
         seeds: of this case; () for those of the run.
+        teacher: name of the table of the teacher; "" where none teaches. The dense arm is never taught.
     """
 
     arm: str
@@ -71,6 +78,7 @@ class Case:
     control: bool = False
     like: Case | None = None
     seeds: tuple[int, ...] = ()
+    teacher: str = ""
 
     @property
     def label(self) -> str:
@@ -79,19 +87,23 @@ class Case:
 
 
 def cases(recipe: Recipe) -> tuple[Case, ...]:
-    """Dense cases, the arms, then the controls; a control that two arms share appears once."""
-    tried = [case for arm in recipe.arms for case in _of_arm(recipe, arm)]
-    names = [(case.arm, case.budget) for case in tried]
-    if doubled := next((name for name in names if names.count(name) > 1), None):
+    """Dense cases, the arms, then the controls; a control that two arms share appears once.
+
+    Arms that bear one name in several settings (data, model, training) are told apart by the setting: `el2n + ccs (noisy)`.
+    """
+    given = [(arm, case) for arm in recipe.arms for case in _of_arm(recipe, arm)]
+    tried = _in_settings([case for _, case in given])
+    names = Counter((case.arm, case.budget) for case in tried)
+    if doubled := next((name for name, times in names.items() if times > 1), None):
         raise BadInput(f"two arms are called {doubled[0]!r} at {doubled[1]!r}: give one of them a name")
     dense = dict.fromkeys(itertools.chain.from_iterable(_dense(case) for case in tried))
     shared = {_content(case) for case in tried}
     controls: dict[str, Case] = {}
-    for arm in recipe.arms:
-        for control in itertools.chain.from_iterable(_controls(recipe, arm, case) for case in _of_arm(recipe, arm)):
+    for (arm, _), case in zip(given, tried):
+        for control in _controls(recipe, arm, case):
             if _content(control) not in shared:
                 controls.setdefault(_content(control), control)
-    return (*_distinct(list(dense)), *tried, *controls.values())
+    return (*_distinct(list(dense)), *tried, *_in_settings(list(controls.values())))
 
 
 def _content(case: Case) -> str:
@@ -99,6 +111,7 @@ def _content(case: Case) -> str:
 
 
 def _pick(recipe: Recipe, arm: ArmTable, section: str, *, optional: bool) -> str:
+    """Name of the table an arm uses, whose settings are chosen."""
     chosen, tables = getattr(arm, section), getattr(recipe, section)
     if chosen == "none" and optional:
         return ""
@@ -115,6 +128,13 @@ def _pick(recipe: Recipe, arm: ArmTable, section: str, *, optional: bool) -> str
 
 
 def _of_arm(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
+    """Every case of an arm, setting by setting."""
+    lists = [value if isinstance(value := getattr(arm, section), tuple) else (value,) for section in SETTINGS]
+    for chosen in itertools.product(*lists):
+        yield from _in_one(recipe, arm.model_copy(update=dict(zip(SETTINGS, chosen))))
+
+
+def _in_one(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
     on_data = any(step.unit in DATA_UNITS for step in arm.prune)
     on_model = any(step.unit not in DATA_UNITS for step in arm.prune)
     case = Case(
@@ -134,10 +154,23 @@ def _of_arm(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
     for combination in itertools.product(*swept):
         label = " then ".join(step.label for step in combination)
         name = label if not arm.name else f"{arm.name}: {label}" if several else arm.name
-        for budgets in itertools.product(*(step.budget for step in arm.prune)):
+        for teacher, *budgets in itertools.product(_teachers(arm, case), *(step.budget for step in arm.prune)):
             steps = tuple(replace(step, budget=budget) for step, budget in zip(combination, budgets))
             shown = " then ".join(Budget.parse(budget).short() for budget in budgets)
-            yield replace(case, arm=name, budget=shown, steps=steps)
+            yield replace(case, arm=name + _taught(teacher), budget=shown, steps=steps, teacher=teacher)
+
+
+def _teachers(arm: ArmTable, case: Case) -> tuple[str, ...]:
+    """Names of the teachers of an arm, "" for none."""
+    found = tuple("" if name == "none" else name for name in arm.teacher) or ("",)
+    if any(found) and not case.train:
+        raise BadInput(f"teacher = {list(arm.teacher)}: {case.arm or 'an arm'} is not trained, so nobody can teach it")
+    return found
+
+
+def _taught(teacher: str) -> str:
+    """The end of an arm's name."""
+    return f", taught by {teacher}" if teacher else ""
 
 
 def _choices(table: PruneTable) -> Iterator[Step]:
@@ -149,10 +182,28 @@ def _choices(table: PruneTable) -> Iterator[Step]:
 
 def _dense(case: Case) -> Iterator[Case]:
     """What the case is compared with: nothing removed, with the same training, and with the same recovery."""
-    bare = replace(case, arm="dense", budget="", steps=(), signals="", recover="", control=False, like=None)
+    bare = replace(case, arm="dense", budget="", steps=(), signals="", recover="", control=False, like=None, teacher="")
     yield bare
     if case.recover:
         yield replace(bare, arm="dense, recovered", recover=case.recover)
+
+
+def _in_settings(found: list[Case]) -> list[Case]:
+    """Add the setting to names that stand in more than one, in the words that name the dense arms."""
+    facts = _apart(found, SETTINGS)
+    places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for case in found:
+        places[case.arm].add(tuple(getattr(case, fact) for fact in facts))
+    words = [", ".join(getattr(case, fact) or f"no {fact}" for fact in facts) for case in found]
+    return [
+        replace(case, arm=f"{case.arm} ({word})") if len(places[case.arm]) > 1 else case
+        for case, word in zip(found, words)
+    ]
+
+
+def _apart(found: list[Case], sections: tuple[str, ...]) -> list[str]:
+    """The sections in which cases differ."""
+    return [section for section in sections if len({getattr(case, section) for case in found}) > 1]
 
 
 def _distinct(dense: list[Case]) -> list[Case]:
@@ -160,25 +211,35 @@ def _distinct(dense: list[Case]) -> list[Case]:
     named: list[Case] = []
     for case in dense:
         twins = [other for other in dense if other.arm == case.arm]
-        facts = [s for s in ("data", "model", "train", "recover", "measure") if len({getattr(t, s) for t in twins}) > 1]
+        facts = _apart(twins, (*SETTINGS, "recover", "measure"))
         words = ", ".join(getattr(case, fact) or f"no {fact}" for fact in facts)
         named.append(replace(case, arm=f"{case.arm} ({words})" if words else case.arm))
     return named
 
 
 def _controls(recipe: Recipe, arm: ArmTable, case: Case) -> Iterator[Case]:
-    """The arm with each unit's methods replaced by random and by the unit's simple rule."""
+    """The arm with each unit's methods replaced by random and by the unit's simple rule, and without its teacher."""
     for position, step in enumerate(case.steps):
         given = arm.controls if arm.controls is not None else recipe.controls.get(step.unit)
-        for control in SIMPLE_RULES.get(step.unit, ("random",)) if given is None else given:
-            other = _control_step(step, control)
-            if other == step:
-                continue
-            copies = step.unit not in DATA_UNITS and other.method.name == "random"
-            steps = (*case.steps[:position], other, *case.steps[position + 1 :])
-            name = " then ".join(s.label for s in steps)
-            name = f"{name} (as {case.arm})" if copies else name
-            yield replace(case, arm=name, steps=steps, control=True, like=case if copies else None)
+        usual = (*SIMPLE_RULES.get(step.unit, ("random",)), NO_TEACHER)
+        made = (_control(case, position, control) for control in (usual if given is None else given))
+        yield from (control for control in made if control is not None)
+
+
+def _control(case: Case, position: int, control: Any) -> Case | None:
+    """One control at one step; None where it would be the arm itself."""
+    if control == NO_TEACHER:
+        told: dict[str, Any] = {"control": True, "like": case, "teacher": ""}
+        return replace(case, arm=f"{case.arm} (not taught)", **told) if case.teacher and not position else None
+    step = case.steps[position]
+    other = _control_step(step, control)
+    if other == step:
+        return None
+    copies = step.unit not in DATA_UNITS and other.method.name == "random"
+    steps = (*case.steps[:position], other, *case.steps[position + 1 :])
+    name = " then ".join(s.label for s in steps) + _taught(case.teacher)
+    name = f"{name} (as {case.arm})" if copies else name
+    return replace(case, arm=name, steps=steps, control=True, like=case if copies else None)
 
 
 def _control_step(step: Step, control: Any) -> Step:
@@ -192,6 +253,7 @@ def _control_step(step: Step, control: Any) -> Step:
         raise BadInput(f"{control!r} is no control: write a name, or {{ name = ..., compensate = ... }}") from error
     made = next(_choices(chosen))
     plain = {name: getattr(step, name) for name in Step.__annotations__ if name not in SWEPT}
+    plain["weights"] = True
     choices = {name: getattr(made, name) for name in SWEPT}
     if keeps:
         choices[keeps] = getattr(step, keeps)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.prunable import UNITS
-from prunus.recipe.schema import NAMED, SCHEMES, Recipe, Table
+from prunus.recipe.schema import NAMED, SCHEMES, ArmTable, Recipe, Table
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, allow_code: bool = False) -> Recipe:
@@ -124,16 +124,27 @@ def _refusal(error: ValidationError, where: str) -> BadInput:
 
 def _check_names(recipe: Recipe) -> None:
     for number, arm in enumerate(recipe.arms):
-        for section in NAMED:
-            chosen = getattr(arm, section)
-            if chosen and chosen != "none" and chosen not in getattr(recipe, section):
+        for section, chosen in _chosen(arm):
+            if chosen not in ("", "none", *getattr(recipe, section)):
                 raise UnknownName(f"[{section}] for arm {arm.name or number}", chosen, getattr(recipe, section))
     for name, signals in recipe.signals.items():
         if signals.train and signals.train not in recipe.train:
             raise UnknownName(f"[train] for signals {name}", signals.train, recipe.train)
+    for name, teacher in recipe.teacher.items():
+        if teacher.train not in ("", "none", *recipe.train):
+            raise UnknownName(f"[train] for teacher {name}", teacher.train, recipe.train)
+        if teacher.model not in ("", *recipe.model):
+            raise UnknownName(f"[model] for teacher {name}", teacher.model, recipe.model)
     for unit in recipe.controls:
         if unit not in UNITS:
             raise UnknownName("unit in [controls]", unit, UNITS)
+
+
+def _chosen(arm: ArmTable) -> Iterator[tuple[str, str]]:
+    """(section, name of one of its tables) for every table that an arm names."""
+    for section in NAMED:
+        given = getattr(arm, section)
+        yield from ((section, name) for name in (given if isinstance(given, tuple) else (given,)))
 
 
 def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

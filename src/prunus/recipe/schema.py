@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from prunus.core import files
 from prunus.core.budget import Budget
 from prunus.core.prunable import UNITS
 
-NAMED = ("data", "model", "train", "signals", "recover", "measure")
+NAMED = ("data", "model", "train", "teacher", "signals", "recover", "measure")
 SCHEMES = ("datasets", "gguf", "package", "prunus", "sklearn", "timm", "torchvision", "transformers")
 SIMPLE_RULES = {
     "rows": ("random", "random_balanced", "rs2"),
@@ -23,9 +31,17 @@ Value = bool | int | float | str | list[bool | int | float | str]
 
 
 class Table(BaseModel):
-    """A table of a recipe; unknown keys are refused."""
+    """A table of a recipe; unknown keys are refused.
 
+    Keys named in `LEAN` are left out where they say nothing, so that runs from before them keep their names and their store.
+    """
+
+    LEAN: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_serializer(mode="wrap")
+    def _lean(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name not in self.LEAN or value}
 
 
 def _as_list(value: Any) -> Any:
@@ -57,6 +73,7 @@ OneChoice = Annotated[Choice, BeforeValidator(_as_choice)]
 Choices = Annotated[tuple[OneChoice, ...], BeforeValidator(_as_list), Field(min_length=1)]
 Budgets = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+OneOrMore = str | Annotated[tuple[str, ...], Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -87,7 +104,10 @@ class DataTable(Table):
     """`[data]`: what `open_data` takes (relative paths lie below PRUNUS_DATA), and the roles fit, val, test.
 
     `window` and `tokenizer` cut text into rows of so many tokens; `transform` names one that ships with prunus.
+    `label_noise` is the share of rows of role fit that get a wrong label; val and test stay as they are.
     """
+
+    LEAN = ("label_noise",)
 
     source: str
     id: str = ""
@@ -102,6 +122,7 @@ class DataTable(Table):
     window: Positive | None = None
     tokenizer: str = ""
     transform: OneChoice | None = None
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     fit: RoleTable = RoleTable()
     val: RoleTable = RoleTable(share=0.1)
     test: RoleTable | None = None
@@ -117,8 +138,20 @@ class ModelTable(Table):
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
 
 
+class CombineTable(Table):
+    """`combine` of a train table: kept images are packed `factor ** 2` to one, as the recovery combine does."""
+
+    factor: Annotated[int, Field(ge=2)] = 2
+    within: Literal["tile", "image", "none"] = "tile"
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+
+
 class TrainTable(Table):
-    """`[train]`: the training that judges rows, or makes the model; `equal` says what subsets get equally."""
+    """`[train]`: the training that judges rows, or makes the model; `equal` says what subsets get equally.
+
+    `combine` packs the images that a plan keeps; training on every row knows nothing of it.
+    """
 
     epochs: Positive | None = None
     steps: Positive | None = None
@@ -132,6 +165,7 @@ class TrainTable(Table):
     schedule: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
     augment: Names = ()
+    combine: CombineTable | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -140,8 +174,28 @@ class TrainTable(Table):
         return self
 
 
+class TeacherTable(Table):
+    """`[teacher]`: a model trained on every row of role fit, which teaches the rows that stay (distillation).
+
+    `train` and `model` name tables, by default the arm's own; train = "none" takes the model's given weights as they are.
+    `seed` is the teacher's; by default that of its student + 1, so that no student begins where its teacher began and
+    the dense arm of the next seed is the teacher. `alpha` and `temperature` as in the recovery distill.
+    """
+
+    train: str = ""
+    model: str = ""
+    seed: int | None = None
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+
+
 class SignalsTable(Table):
-    """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training."""
+    """`[signals]`: one pass of the model over rows of role fit, or (with `train`) signals recorded while training.
+
+    `recorder` holds options of the recorder (`el2n_epochs`, `window`, `early`); `checkpoints` and `folds` are those of `px.Fit`.
+    """
+
+    LEAN = ("recorder", "checkpoints", "folds")
 
     train: str = ""
     epochs: Positive | None = None
@@ -149,6 +203,9 @@ class SignalsTable(Table):
     limit: Positive | None = None
     batch: Positive = 128
     need: Names = ()
+    recorder: dict[Literal["el2n_epochs", "window", "early"], Positive] = {}
+    checkpoints: Positive | None = None
+    folds: Positive | None = None
 
 
 class RecoverTable(Table):
@@ -184,7 +241,10 @@ class MeasureTable(Table):
 
 
 class PruneTable(Table):
-    """`[[arms.prune]]`: one unit removed. `budget` says what stays; lists are sweeps."""
+    """`[[arms.prune]]`: one unit removed. `budget` says what stays; lists are sweeps.
+
+    `weights = false` trains without the loss weights that some selectors of rows give (craig, grad_match).
+    """
 
     method: Choices
     budget: Budgets
@@ -202,6 +262,7 @@ class PruneTable(Table):
     tolerance: Annotated[float, Field(ge=0)] | None = None
     pin: str = ""
     ban: str = ""
+    weights: bool = True
 
     @model_validator(mode="after")
     def _one_unit(self) -> Self:
@@ -216,13 +277,18 @@ class PruneTable(Table):
 
 
 class ArmTable(Table):
-    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run."""
+    """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run.
+
+    Lists of `data`, `model` and `train` are sweeps: every combination is a setting, compared within itself.
+    `teacher` names tables of teachers; a list, in which "none" may stand, is a sweep.
+    """
 
     prune: Annotated[tuple[PruneTable, ...], BeforeValidator(_as_list), Field(min_length=1)]
     name: str = ""
-    data: str = ""
-    model: str = ""
-    train: str = ""
+    data: OneOrMore = ""
+    model: OneOrMore = ""
+    train: OneOrMore = ""
+    teacher: Names = ()
     signals: str = ""
     recover: str = ""
     measure: str = ""
@@ -244,6 +310,7 @@ class Recipe(Table):
     data: dict[str, DataTable]
     model: dict[str, ModelTable]
     train: dict[str, TrainTable] = {}
+    teacher: dict[str, TeacherTable] = {}
     signals: dict[str, SignalsTable] = {"main": SignalsTable()}
     recover: dict[str, RecoverTable] = {}
     measure: dict[str, MeasureTable] = {"main": MeasureTable()}

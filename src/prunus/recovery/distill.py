@@ -5,11 +5,13 @@ Needs: the fit rows and a teacher with the same logits; labels only where alpha 
 Cost: fine-tuning, and one teacher forward per batch.
 Departures: no code was released and the paper leaves two things open: temperature 4 with the factor T * T is the usual choice, and
     alpha = "auto" is a rule of our own, clip(1 - kept / 2, 0.5, 1), after the paper's finding that the best weight grows as fewer
-    rows are kept.
+    rows are kept. Teacher and student see the same augmented view. A teacher more than twice as large as its student is
+    warned of where less than 30 % of the rows are kept.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 from torch import nn
@@ -17,6 +19,8 @@ from torch import nn
 from prunus.core.errors import BadInput
 from prunus.core.registry import recovery
 from prunus.recovery.training import Report, train
+
+FEW, MUCH_LARGER = 0.3, 2  # kept share of the card; how many times as large is our own reading of "much larger"
 
 
 @recovery(needs=("logits",), card="kd-data-pruning")
@@ -70,8 +74,8 @@ def distill(
     if teacher is model:
         raise BadInput("the teacher is the model itself; pass the dense model, or a copy made before pruning in place")
     settings = {"step": step, "lr": lr, "batch": batch, "seed": seed, "optimizer": optimizer, "schedule": schedule}
-    settings |= {"weight_decay": weight_decay, "warmup": warmup, "teacher": teacher, **more}
-    settings |= {"distill": weight_of_teacher(alpha, kept), "temperature": temperature}
+    settings |= {"weight_decay": weight_decay, "warmup": warmup, **more}
+    settings |= lessons(model, teacher, alpha=alpha, kept=kept, temperature=temperature)
     mode = teacher.training
     try:
         return train(
@@ -79,6 +83,25 @@ def distill(
         )
     finally:
         teacher.train(mode)
+
+
+def lessons(
+    model: nn.Module, teacher: nn.Module, *, alpha: float | str, kept: float, temperature: float
+) -> dict[str, Any]:
+    """What `train.loop.fit` is told of a teacher: teacher, distill, temperature.
+
+    Warns where few rows are kept and the teacher is much larger: the paper finds that smaller ones then teach better.
+    """
+    if kept < FEW and _size(teacher) > MUCH_LARGER * _size(model):
+        message = (
+            f"{kept:.0%} of the rows are kept and the teacher is much larger than its student: with so few rows a "
+        )
+        warnings.warn(message + "teacher of the student's size or below is the better one", UserWarning, stacklevel=3)
+    return {"teacher": teacher, "distill": weight_of_teacher(alpha, kept), "temperature": temperature}
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def weight_of_teacher(alpha: float | str, kept: float) -> float:

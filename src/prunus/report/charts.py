@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "D", "^", "v", "P")
 CONTROL_MARKERS = ("o", "s", "^", "D")
 MOST_TICKS = 8
+RATIOS = (0.125, 0.25, 0.5, 0.7, 1, 1.4, 2, 4, 8, 16)
 DASHES = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
 
 
-def look(series: tuple[Series, ...]) -> list[dict[str, object]]:
+def look(series: tuple[Series, ...]) -> list[dict[str, Any]]:
     """Colour, marker and dash of each line, the same in the chart and in its legend."""
-    looks: list[dict[str, object]] = []
+    looks: list[dict[str, Any]] = []
     methods = controls = 0
     for line in series:
-        if line.control:
+        if line.control or line.expected:
             mark, dash = CONTROL_MARKERS[controls % len(CONTROL_MARKERS)], DASHES[controls % len(DASHES)]
             looks.append({"color": CONTROL, "marker": mark, "linestyle": dash, "markerfacecolor": PAGE})
             controls += 1
@@ -57,21 +58,32 @@ def curve_chart(curve: Curve, name: str) -> dict[str, str]:
         places = sorted({p.kept for line in curve.series for p in line.points})
         if len(places) <= MOST_TICKS:
             axes.set_xticks(places, [f"{place:g}" for place in places])
-        _ticks(axes, curve.metric, [p.value for line in curve.series for p in line.points])
-        if narrow:
-            axes.locator_params(axis="y", nbins=5)
+        values = [p.value for line in curve.series for p in line.points]
+        if curve.ratio:
+            _ratio_ticks(axes, values)
+        else:
+            metric_ticks(axes, curve.metric, values)
+            axes.locator_params(axis="y", nbins=5 if narrow else 9)
 
     return draw(paint, name)
+
+
+def _ratio_ticks(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis, so that half and twice are equally far from 1."""
+    axes.set_yscale("log")
+    axes.minorticks_off()
+    places = [ratio for ratio in RATIOS if 0.9 * min(values, default=1) <= ratio <= 1.1 * max(values, default=1)]
+    axes.set_yticks(places, [f"{place:g}" for place in places])
 
 
 def _dense_line(axes: Axes, curve: Curve) -> None:
     if curve.dense is None:
         return
     axes.axhline(curve.dense, color=INK, linewidth=1.0, zorder=2.2)
-    axes.annotate("dense", (0.0, curve.dense), (0, 3), ("axes fraction", "data"), "offset points", color=INK)
+    axes.annotate(curve.level, (0.0, curve.dense), (0, 3), ("axes fraction", "data"), "offset points", color=INK)
 
 
-def _ticks(axes: Axes, metric: str, values: list[float], which: str = "y") -> None:
+def metric_ticks(axes: Axes, metric: str, values: list[float], which: str = "y") -> None:
     """Numbers on the axis in the metric's own unit: percent for shares of one."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     if values and all(is_share(metric, value) for value in values):
@@ -109,7 +121,7 @@ def arms_chart(arms: tuple[Arm, ...], metric: str, name: str) -> dict[str, str]:
         axes.set_ylim(-0.6, len(found) - 0.4)
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
-        _ticks(axes, metric, [arm.numbers[metric].value for arm in found], "x")
+        metric_ticks(axes, metric, [arm.numbers[metric].value for arm in found], "x")
         axes.locator_params(axis="x", nbins=3 if narrow else 7)
         axes.margins(x=0.08)
 

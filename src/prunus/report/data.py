@@ -63,6 +63,75 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class HeatCell:
+    """One arm at one budget in one setting, against the control of its table.
+
+    Attributes:
+        value: mean over seeds; difference, interval, pairs: of the paired comparison, as in Verdict.
+        word: better, worse or tie, Holm's correction running over the table.
+        break_even: trainings after which signals and selection are paid back; None where they never are.
+    """
+
+    value: float
+    word: str
+    difference: float
+    interval: tuple[float, float] | None
+    pairs: int
+    break_even: float | None = None
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A method over all columns of a Heat; `upfront`: signals and selection, in trainings on every row."""
+
+    name: str
+    cells: tuple[HeatCell | None, ...]
+    control: bool = False
+    upfront: float | None = None
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Which methods beat the control: methods down, budgets of every setting across.
+
+    Attributes:
+        metric: what is compared; against: name of the control; title: what the columns share, or "".
+        columns: (setting, budget).
+        rows: best mean difference first.
+        base, dense: the control's own value in each column, and that of training on everything.
+    """
+
+    metric: str
+    against: str
+    title: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[HeatRow, ...]
+    base: tuple[float | None, ...]
+    dense: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One small chart for each method over common axes, where one chart would hold too many lines.
+
+    Attributes:
+        metric, against, title: as in Heat.
+        names: of the panels, in order.
+        lines: for each panel, its lines, one for each setting.
+        base: the control's lines, drawn in every panel.
+        dense: setting -> the value of training on everything.
+    """
+
+    metric: str
+    against: str
+    title: str
+    names: tuple[str, ...]
+    lines: tuple[tuple[Series, ...], ...]
+    base: tuple[Series, ...]
+    dense: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True)
 class Point:
     """One point of a curve: share kept in percent, value, 95 % interval."""
 
@@ -73,11 +142,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a curve. `control` draws it grey and dashed."""
+    """A line of a curve. `control` draws it grey and dashed, and so does `expected`: from a theory, not measured."""
 
     name: str
     points: tuple[Point, ...]
     control: bool = False
+    expected: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +160,8 @@ class Curve:
         quantity: what the x axis counts: rows, macs, ...
         dense: value of the dense arm, drawn as a horizontal line.
         knee: share kept in percent where the curve bends, or None.
+        title, note: in place of what is made from the metric, and beside it; "" for none.
+        level: what the horizontal line is called; ratio: the axis is logarithmic.
     """
 
     metric: str
@@ -97,6 +169,10 @@ class Curve:
     quantity: str = ""
     dense: float | None = None
     knee: float | None = None
+    title: str = ""
+    note: str = ""
+    level: str = "dense"
+    ratio: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +215,66 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Utility:
+    """One metric of several selections.
+
+    Attributes:
+        metric: its name; aim: higher or lower where that is better, "" where it depends.
+        values: one for each selection, None where it could not be measured.
+        ranges: lowest and highest over the draws of a control, None for a single value.
+    """
+
+    metric: str
+    aim: str
+    values: tuple[float | None, ...]
+    ranges: tuple[tuple[float, float] | None, ...]
+
+
+@dataclass(frozen=True)
+class SharedBars:
+    """Rows of each group (class, cluster) under several selections: `kept [selections][groups]`, `sizes [groups]`."""
+
+    title: str
+    groups: tuple[str, ...]
+    sizes: tuple[int, ...]
+    kept: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A dropped row, the kept row that is nearest to it, and how far that is."""
+
+    dropped: Thumbnail
+    kept: Thumbnail
+    distance: float
+
+
+@dataclass(frozen=True)
+class Selections:
+    """Selections of the same rows side by side.
+
+    Attributes:
+        names: plans first, then controls; plans: how many of them are plans.
+        rows: how many rows the measured selections keep; of: all rows.
+        utilities: (group, its metrics).
+        overlaps: (one, other, rows in both, rows in either).
+        bars: by class, by cluster.
+        witnesses: (plan, dropped rows from the best to the worst covered).
+        pictures: (title, examples), as "only in A".
+    """
+
+    names: tuple[str, ...]
+    plans: int
+    rows: int
+    of: int
+    utilities: tuple[tuple[str, tuple[Utility, ...]], ...]
+    overlaps: tuple[tuple[str, str, int, int], ...] = ()
+    bars: tuple[SharedBars, ...] = ()
+    witnesses: tuple[tuple[str, tuple[Witness, ...]], ...] = ()
+    pictures: tuple[tuple[str, tuple[Thumbnail, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """A whole report.
 
@@ -148,7 +284,9 @@ class ReportData:
         summary: one paragraph in words, or "".
         command: what was typed, word for word.
         headline: (what, budget) of the arm whose numbers open the page; default: that of the first verdict, else the last pruned arm.
-        verdicts: from the paired statistics.
+        verdicts: from the paired statistics; those that a heat shows are left out.
+        heats, panels: many methods over rows in several settings.
+        selections: two plans over rows or more side by side.
         plans: one for each arm that has one.
         curves, kept, histograms, galleries: what is drawn; a section appears when it has something to show.
         masked: True when a model was applied with mode="mask".
@@ -162,6 +300,9 @@ class ReportData:
     command: str = ""
     headline: tuple[str, str] | None = None
     verdicts: tuple[Verdict, ...] = ()
+    heats: tuple[Heat, ...] = ()
+    panels: tuple[Panels, ...] = ()
+    selections: Selections | None = None
     plans: tuple[PlanRow, ...] = ()
     curves: tuple[Curve, ...] = ()
     kept: tuple[KeptBars, ...] = ()

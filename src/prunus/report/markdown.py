@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prunus.core import files
 from prunus.core.arms import arms, metrics, notes
 from prunus.report import view
-from prunus.report.data import ReportData
+from prunus.report.data import ReportData, Selections
+from prunus.report.heat_view import heat_table
+from prunus.report.selections_view import selections_table
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -24,6 +27,10 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[i
 def render(data: ReportData) -> str:
     """The whole report; ends with a newline."""
     parts = [f"# {data.title}", data.summary, *(f"> {sentence}" for sentence in data.warnings())]
+    for heat in map(heat_table, data.heats):
+        parts += [f"## {heat['title']}", heat_lines(heat), heat["note"]]
+    if data.selections is not None:
+        parts += ["## Selections side by side", selections(data.selections)]
     if data.results.rows:
         parts += ["## Results", results(data), view.interval_note(data)]
     if data.verdicts:
@@ -44,6 +51,50 @@ def render(data: ReportData) -> str:
     if found := view.environment(data):
         parts.append(table(["What", "Value"], found))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def heats(data: ReportData) -> str:
+    """The tables of many methods alone, for a page that has a text of its own; "" without any."""
+    parts = [part for heat in map(heat_table, data.heats) for part in (heat_lines(heat), heat["note"])]
+    return "\n\n".join(parts) + "\n" if parts else ""
+
+
+def heat_lines(heat: dict[str, Any]) -> str:
+    """Methods down, budgets across; what wins or loses is bold."""
+    names = [group["name"] for group in heat["groups"] for _ in range(group["span"])]
+    several = len(heat["groups"]) > 1 or names[:1] != ["all"]
+    head = [f"{name} {budget}" if several else budget for name, budget in zip(names, heat["budgets"])]
+    more = [name for name in ("upfront", "paid") if heat[name]]
+    head += [{"upfront": "Work before", "paid": "Paid after"}[name] for name in more]
+    lines = [["all rows", *heat["dense"], *("" for _ in more)], [heat["against"], *heat["base"], *("" for _ in more)]]
+    for line in heat["lines"]:
+        name = f"{line['name']} (control)" if line["control"] else line["name"]
+        lines.append([name, *map(_heat_cell, line["cells"]), *(line[part] for part in more)])
+    return table(["Method", *head], lines, right=range(1, 1 + len(head)))
+
+
+def _heat_cell(cell: dict[str, Any]) -> str:
+    said = f"{cell['mark']} {cell['difference']}".strip()
+    return f"**{said}**" if cell["word"] in ("better", "worse") else said
+
+
+def selections(shown: Selections) -> str:
+    """Metrics down, selections across; what stays of each class and cluster."""
+    found = selections_table(shown)
+    head = ["Metric", *(f"{one['name']}{' (control)' * one['control']}" for one in found["names"]), "Aim"]
+    lines = [
+        [line["name"], *map(_told, line["cells"]), line["aim"]] for group in found["groups"] for line in group["lines"]
+    ]
+    parts = [found["rows"] + ".", table(head, lines, right=range(1, len(head) - 1)), *found["overlaps"]]
+    for bars in found["bars"]:
+        columns = ["Group", " / ".join(bars["names"]), "Of"]
+        rows = [[line["name"], line["kept"], line["size"]] for line in bars["lines"]]
+        parts += [f"{bars['title']}:", table(columns, rows, right=range(1, 3))]
+    return "\n\n".join(parts)
+
+
+def _told(cell: dict[str, str]) -> str:
+    return f"{cell['value']} ({cell['range']})" if cell["range"] else cell["value"]
 
 
 def results(data: ReportData) -> str:

@@ -11,9 +11,12 @@ from prunus import __version__
 from prunus.core import files
 from prunus.core.arms import arms, label, metrics, notes, show
 from prunus.core.errors import require
-from prunus.report import view
+from prunus.report import panel_chart, view
 from prunus.report.charts import arms_chart, curve_chart, histogram_chart, look
-from prunus.report.data import Curve, Histogram, ReportData
+from prunus.report.data import Curve, Histogram, Panels, ReportData, Series
+from prunus.report.heat_view import heat_table
+from prunus.report.selections_view import selections_table
+from prunus.report.settings import shown
 from prunus.report.svg import VARIABLES
 
 MARKS = {
@@ -34,6 +37,9 @@ def render(data: ReportData) -> str:
     tiles_of, tiles = view.tiles(data)
     cost_titles, costs = view.cost_table(data)
     shown = {
+        "selections": None if data.selections is None else selections_table(data.selections),
+        "heats": [heat_table(heat) for heat in data.heats],
+        "panels": [_safe(markup, _panels(panels, f"panels{i}")) for i, panels in enumerate(data.panels)],
         "arms": view.arm_lines(data),
         "verdicts": [view.verdict_line(verdict) for verdict in data.verdicts],
         "curves": [_safe(markup, _curve(curve, f"curve{i}")) for i, curve in enumerate(data.curves)],
@@ -42,7 +48,7 @@ def render(data: ReportData) -> str:
         "bars": [view.bar_lines(bars) for bars in data.kept],
         "histograms": [_safe(markup, _histogram(h, f"scores{i}")) for i, h in enumerate(data.histograms)],
     }
-    drawn = [] if data.curves or not 1 < len(found) <= LARGEST_ARMS_CHART else _drawn(data)
+    drawn = [] if data.curves or data.heats or not 1 < len(found) <= LARGEST_ARMS_CHART else _drawn(data)
     text = _template().render(
         **shown,
         data=data,
@@ -90,6 +96,8 @@ def _unbroken(value: Any) -> Any:
 def _sections(shown: dict[str, Any], data: ReportData) -> list[tuple[str, str]]:
     """(id, name) of the sections that have something to show."""
     known = [
+        ("picture", "Methods", shown["heats"]),
+        ("selections", "Selections", shown["selections"]),
         ("results", "Results", shown["arms"]),
         ("verdicts", "Controls", shown["verdicts"]),
         ("curves", "Budget", shown["curves"]),
@@ -139,27 +147,58 @@ def _drawn(data: ReportData) -> list[dict[str, Any]]:
     return entries
 
 
+def _key(name: str, style: dict[str, Any], *, control: bool) -> dict[str, str]:
+    """A line of a legend: its name, and how it is drawn."""
+    colour = f"var({VARIABLES[str(style['color'])]})"
+    dash = style["linestyle"][1] if isinstance(style["linestyle"], tuple) else ()
+    fill = "var(--page)" if control else colour
+    mark = MARKS[str(style["marker"])].format(f'fill="{fill}" stroke="{colour}" stroke-width="1.4"')
+    return {"name": name, "colour": colour, "dash": " ".join(f"{1.8 * d:.1f}" for d in dash), "mark": mark}
+
+
+def _named(line: Series) -> str:
+    return f"{line.name} (control)" if line.control else line.name
+
+
+def _panels(panels: Panels, name: str) -> dict[str, Any]:
+    """The curves of many methods, with a legend of the settings and the control."""
+    order = panel_chart.settings(panels)
+    legend = [_key(shown(s) or "method", panel_chart.look(i), control=False) for i, s in enumerate(order)]
+    legend += [
+        _key(f"{panels.against} {shown(s)}".strip() + " (control)", panel_chart.look(i, control=True), control=True)
+        for i, s in enumerate(order)
+    ]
+    title = f"{label(panels.metric)} against rows kept{', ' if panels.title else ''}{panels.title}"
+    title = title[:1].upper() + title[1:]
+    said = "; ".join(
+        f"{method} {line.name}: " + ", ".join(f"{show(panels.metric, p.value)} at {p.kept:g} %" for p in line.points)
+        for method, lines in zip(panels.names, panels.lines)
+        for line in lines
+    )
+    caption = "Best mean difference first; bands are 95 % intervals, the dotted line is training on all rows."
+    drawing = panel_chart.panels_chart(panels, name)
+    return {"title": title, "label": f"{title}. {said}", "caption": caption, "legend": legend, "drawing": drawing}
+
+
 def _curve(curve: Curve, name: str) -> dict[str, Any]:
-    legend = []
-    for line, style in zip(curve.series, look(curve.series)):
-        colour = f"var({VARIABLES[str(style['color'])]})"
-        dash = style["linestyle"][1] if isinstance(style["linestyle"], tuple) else ()
-        fill = "var(--page)" if line.control else colour
-        mark = MARKS[str(style["marker"])].format(f'fill="{fill}" stroke="{colour}" stroke-width="1.4"')
-        shown = line.name + (" (control)" if line.control else "")
-        legend.append({"name": shown, "colour": colour, "dash": " ".join(f"{1.8 * d:.1f}" for d in dash), "mark": mark})
+    legend = [
+        {**_key(line.name, style, control=line.control or line.expected), "name": _named(line)}
+        for line, style in zip(curve.series, look(curve.series))
+    ]
     ends = "; ".join(
         f"{line.name}: " + ", ".join(f"{show(curve.metric, p.value)} at {p.kept:g} %" for p in line.points)
         for line in curve.series
     )
-    caption = "; ".join(filter(None, [view.direction(curve.metric), "bands are 95 % intervals", *_knee(curve)]))
-    title = f"{label(curve.metric)} against {label(curve.quantity or 'units')} kept"
+    bands = any(point.interval for line in curve.series for point in line.points)
+    said = [view.direction(curve.metric), "bands are 95 % intervals" if bands else "", *_knee(curve), curve.note]
+    caption = "; ".join(filter(None, said))
+    title = curve.title or f"{label(curve.metric)} against {label(curve.quantity or 'units')} kept"
     title = title[:1].upper() + title[1:]
     drawing = curve_chart(curve, name)
     return {
         "title": title,
         "label": f"{title}. {ends}",
-        "caption": caption.capitalize() + ".",
+        "caption": caption[:1].upper() + caption[1:] + ".",
         "legend": legend,
         "drawing": drawing,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ from prunus.core.arms import arms
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.results import Results
-from prunus.report import build, markdown, page, text, verdicts, view
+from prunus.report import build, heat, markdown, page, settings, text, verdicts, view
 from prunus.report.data import KeptBars, PlanRow, ReportData
+from prunus.report.theory import theory_curves
 
 FORMS = {
     "html": ("report.html", page.render),
     "markdown": ("report.md", markdown.render),
     "text": ("report.txt", text.render),
+    "heat": ("heat.md", markdown.heats),
 }
 
 
@@ -45,17 +47,44 @@ def read(
     if not paths:
         raise BadInput(f"{folder} holds no metrics yet (metrics/*.jsonl): run the recipe first")
     results = Results.read(paths, _environment(folder))
-    plans = _plans(folder, results)
-    data = ReportData(
-        title=title or folder.name,
-        results=results,
-        command=command,
-        verdicts=verdicts.over_arms(results),
-        plans=tuple(row for row, _ in plans.values()),
-        curves=build.curves(results),
-        notes=tuple(notes),
-    )
+    plans = _plans(folder, heat.rest(results))
+    data = replace(_compared(results), title=title or folder.name, command=command, notes=tuple(notes))
+    data = replace(data, plans=tuple(row for row, _ in plans.values()))
     return _with_bars(data, {place: plan for place, (_, plan) in plans.items()})
+
+
+def read_several(
+    folders: Sequence[str | Path], *, title: str = "", command: str = "", notes: Iterable[str] = ()
+) -> ReportData:
+    """Several run folders as one report, each run a setting (or several) of its own; plans are left to the report of each run.
+
+    Raises:
+        BadInput: a folder holds no metrics.
+    """
+    read_ones = [read(folder) for folder in folders]
+    recipes = [_recipe(Path(folder)) for folder in folders]
+    names = [str(recipe.get("run", {}).get("name") or Path(folder).name) for recipe, folder in zip(recipes, folders)]
+    tags = settings.tags(names, recipes)
+    results = settings.joined(zip(tags, (one.results for one in read_ones)))
+    return replace(_compared(results), title=title or " and ".join(tags), command=command, notes=tuple(notes))
+
+
+def _compared(results: Results) -> ReportData:
+    """What results alone can say: many row methods as pictures, all other arms as a list of comparisons and charts."""
+    others = heat.rest(results)
+    return ReportData(
+        title="",
+        results=results,
+        verdicts=verdicts.over_arms(others),
+        heats=heat.heats(results),
+        panels=heat.panels(results),
+        curves=(*build.curves(others), *theory_curves(results)),
+    )
+
+
+def _recipe(folder: Path) -> dict[str, Any]:
+    path = folder / "recipe.json"
+    return files.read_json(path) if path.is_file() else {}
 
 
 def write(data: ReportData, out: str | Path, forms: Iterable[str] = ("html",)) -> list[Path]:
@@ -79,7 +108,12 @@ def _environment(folder: Path) -> dict[str, Any]:
     path = folder / "env.json"
     if not path.is_file():
         return {}
-    found = dict(files.read_json(path))
+    return told(files.read_json(path))
+
+
+def told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of core/environment.py, each as one line."""
+    found = dict(facts)
     earlier = found.pop("earlier", [])
     packages = found.pop("packages", {})
     found |= (

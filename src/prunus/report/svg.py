@@ -14,6 +14,7 @@ from prunus.core.errors import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, MUTED, RULE, PAGE, CONTROL = "#010101", "#020202", "#030303", "#040404", "#050505"
 SERIES = ("#0a0101", "#0a0202", "#0a0303", "#0a0404", "#0a0505", "#0a0606")
@@ -59,6 +60,17 @@ def draw(paint: Callable[[Axes, bool], None], name: str, *, heights: dict[str, f
     Returns:
         "wide" and "narrow": an `<svg>` element each.
     """
+
+    def alone(figure: Figure, narrow: bool) -> None:
+        paint(figure.add_subplot(), narrow)
+
+    return draw_figure(alone, name, heights=heights)
+
+
+def draw_figure(
+    paint: Callable[[Figure, bool], None], name: str, *, heights: dict[str, float] | None = None
+) -> dict[str, str]:
+    """The same for figures that hold several axes; `paint` adds them."""
     plot = require("matplotlib", "report")
     figure_of = require("matplotlib.figure", "report").Figure
     drawings = {}
@@ -66,9 +78,9 @@ def draw(paint: Callable[[Axes, bool], None], name: str, *, heights: dict[str, f
         with plot.rc_context(STYLE | {"svg.hashsalt": f"{name}-{size}"}):
             figure = figure_of(figsize=(across, (heights or {}).get(size, up)), layout="constrained")
             figure.patch.set_visible(False)
-            axes = figure.add_subplot()
-            axes.patch.set_visible(False)
-            paint(axes, size == "narrow")
+            paint(figure, size == "narrow")
+            for axes in figure.axes:
+                axes.patch.set_visible(False)
             buffer = io.StringIO()
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         drawings[size] = inline(buffer.getvalue(), f"{name}-{size}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prunus.core.arms import arms
 from prunus.core.table import NO_CONTROL, columns, results_table
 from prunus.report import view
-from prunus.report.data import MASKED, ReportData
+from prunus.report.data import MASKED, ReportData, Selections
+from prunus.report.heat_view import heat_table
+from prunus.report.selections_view import selections_table
 
 MOST_LINES = 10
 
@@ -15,6 +19,10 @@ def render(data: ReportData) -> str:
     parts = [data.title, "=" * len(data.title)]
     if data.summary:
         parts += [data.summary, ""]
+    for heat in map(heat_table, data.heats):
+        parts += ["", heat["title"], heat_lines(heat), heat["note"]]
+    if data.selections is not None:
+        parts += ["", selections_lines(data.selections)]
     if data.results.rows:
         parts += ["", results_table(data.results)]
     if data.verdicts:
@@ -29,6 +37,30 @@ def render(data: ReportData) -> str:
     if data.command:
         parts += [f"made by: {data.command}"]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def heat_lines(heat: dict[str, Any]) -> str:
+    """Methods down, budgets across."""
+    names = [group["name"] for group in heat["groups"] for _ in range(group["span"])]
+    head = ["method", *(f"{name} {budget}" for name, budget in zip(names, heat["budgets"])), "work before"]
+    lines = [["all rows", *heat["dense"], ""], [heat["against"], *heat["base"], ""]]
+    lines += [
+        [line["name"], *(f"{cell['mark']} {cell['difference']}".strip() for cell in line["cells"]), line["upfront"]]
+        for line in heat["lines"]
+    ]
+    return columns(head, lines, right=range(1, len(head)))
+
+
+def selections_lines(shown: Selections) -> str:
+    """Metrics down, selections across, overlaps under them."""
+    found = selections_table(shown)
+    head = ["metric", *(one["name"] for one in found["names"]), "aim"]
+    lines = [
+        [line["name"], *(f"{cell['value']} [{cell['range']}]" if cell["range"] else cell["value"] for cell in line["cells"]), line["aim"]]
+        for group in found["groups"]
+        for line in group["lines"]
+    ]  # fmt: skip
+    return "\n".join([columns(head, lines, right=range(1, len(head) - 1)), *found["overlaps"]])
 
 
 def verdict_table(data: ReportData) -> str:

@@ -14,7 +14,7 @@ from prunus.report.verdicts import RAW
 TONES = {"tie": ("tie", "="), "better": ("good", "▲"), "worse": ("bad", "▼"), "below random": ("bad", "▼")}
 DASH = "–"
 MOST_TILES = 4
-COST_PARTS = ("samples", "signals", "selection", "training", "recovery")
+COST_PARTS = ("samples", "signals", "selection", "teacher", "training", "recovery")
 
 
 def arm_lines(data: ReportData) -> list[dict[str, Any]]:
@@ -78,6 +78,8 @@ def headline(data: ReportData) -> Arm | None:
 
 def tiles(data: ReportData) -> tuple[str, list[dict[str, str]]]:
     """Headline numbers beside the dense ones: metrics, then plan quantities, then training time; nothing without a dense arm."""
+    if data.heats and data.headline is None:
+        return "", []  # one arm out of many would stand for all
     found = arms(data.results)
     pruned = headline(data)
     dense = None if pruned is None else dense_of(pruned, found)

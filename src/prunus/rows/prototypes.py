@@ -32,7 +32,15 @@ MOST = 1000
 COLLAPSED = 0.99
 
 
-@criterion(unit="rows", needs=("embedding",), sense="hard", whole=True, card="ssp", extras=("data",))
+@criterion(
+    unit="rows",
+    needs=("embedding",),
+    sense="hard",
+    whole=True,
+    card="ssp",
+    extras=("data",),
+    memory="8 * n * d + 60 * n + 65536 * d",
+)
 def prototypes(
     s: Any,
     *,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -51,3 +53,21 @@ def margin_to_rival(probs: Tensor, labels: Tensor) -> Tensor:
     own = classes(labels, probs)[:, None]
     rival = probs.scatter(1, own, float("-inf")).amax(1)
     return probs.gather(1, own).squeeze(1) - rival
+
+
+def with_windows(values: Tensor, windows: Tensor, ids: Any) -> Tensor:
+    """The values, unless a row had no whole window of presentations: then it was never measured.
+
+    Args:
+        values: `[n]`.
+        windows: whole windows of each row, int `[n]`.
+        ids: of the rows, `[n]`, to name them.
+    """
+    none = (windows <= 0).nonzero().flatten()
+    if none.numel():
+        named = ", ".join(str(ids[int(at)]) for at in none[:5])
+        raise BadInput(
+            f"{none.numel()} rows were presented fewer times than a window is long (ids {named}): train for more epochs, "
+            "or record with a smaller window= (Recorder, Fit(recorder={'window': 5}))"
+        )
+    return values

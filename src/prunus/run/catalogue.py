@@ -24,6 +24,7 @@ class Facts:
         random: whether it takes a generator, so that its result depends on the seed.
         defaults: what it is combined with unless the recipe says otherwise: select, compensate.
         val: names of signals of validation rows that it reads.
+        weighs: whether it gives kept rows loss weights.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Facts:
     random: bool = False
     defaults: Mapping[str, str] = field(default_factory=dict[str, str])
     val: tuple[str, ...] = ()
+    weighs: bool = False
 
 
 MethodFacts = Callable[[str, str], Facts]
@@ -53,7 +55,15 @@ def method_facts(unit: str, name: str) -> Facts:
     else:
         method = registry.find(name, unit=unit, kind=REMOVES)
     defaults = {part: str(method.facts[part]) for part in ("select", "compensate") if method.facts.get(part)}
-    return Facts(method.kind, method.needs, takes(method, "rng"), defaults, tuple(method.facts.get("val", ())))
+    facts = method.facts
+    return Facts(
+        method.kind,
+        method.needs,
+        takes(method, "rng"),
+        defaults,
+        tuple(facts.get("val", ())),
+        bool(facts.get("weighs")),
+    )
 
 
 def takes(method: Method, name: str) -> bool:

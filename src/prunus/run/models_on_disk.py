@@ -20,11 +20,15 @@ from prunus.core import files, registry
 from prunus.core.budget import Budget
 from prunus.core.errors import UnknownName
 from prunus.core.plan import Plan
+from prunus.core.score import Score
 from prunus.flow import save as saved
 from prunus.flow.calls import asks_for
 from prunus.flow.proof import prove
 from prunus.flow.recover import recover
+from prunus.prunables.combined import combine
 from prunus.prunables.dataset import Dataset
+from prunus.recovery.combine import cropped
+from prunus.recovery.distill import lessons
 from prunus.rows.dynamic import Dynamic
 from prunus.run.folder import TRAINING
 from prunus.run.outside import placed
@@ -108,16 +112,25 @@ def constructed(folder: Path, seed: int = 0) -> nn.Module:
 
 
 def train(inputs: Inputs, params: Params, out: Path) -> None:
-    """The model after training on the rows that stay, and `training.json`: rows presented, steps, CPU-seconds."""
+    """The model after training on the rows that stay, and `training.json`: rows presented, steps, CPU-seconds, alpha."""
     whole = read_rows(inputs["data"], "fit")
     rows = Plan.load(inputs["plan"]).apply(whole) if "plan" in inputs else whole
     model = read_model(inputs["model"])
     length = _length(params, len(whole))
     chosen = dynamic(params.get("dynamic"), rows, params["seed"])
-    history = fit(model, rows, seed=params["seed"], dynamic=chosen, **length, **fit_settings(params))
+    taught: Params = {}
+    if "teacher" in inputs:  # rows chosen while training may all be seen, so the share kept is that of the plan
+        teacher, share = read_model(inputs["teacher"]), len(rows) / len(whole)
+        taught = lessons(model, teacher, kept=share, **params["teacher"])
+    settings = fit_settings(params)
+    if (table := params.get("combine")) is not None:
+        rows = combine(rows, factor=table["factor"], score=Score.load(inputs["score"]) if "score" in inputs else None)
+        crop: Params = {"within": table["within"], "scale": tuple(table["scale"]), "ratio": tuple(table["ratio"])}
+        settings["augment"] = cropped(table["factor"], **crop, then=settings["augment"])
+    history = fit(model, rows, seed=params["seed"], dynamic=chosen, **length, **taught, **settings)
     _write_next(model, [], out, source=inputs["model"])
     facts = {"samples": history.samples, "steps": history.steps, "cpu_seconds": history.cpu_seconds}
-    files.write_json(out / TRAINING, facts)
+    files.write_json(out / TRAINING, facts | ({"alpha": taught["distill"]} if taught else {}))
 
 
 def fit_settings(params: Params) -> dict[str, Any]:

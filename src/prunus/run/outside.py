@@ -55,8 +55,26 @@ def model_facts(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def plan_facts(params: Mapping[str, Any]) -> dict[str, str]:
-    """Facts of a plan stage: the files of ids that must stay or go."""
-    return {name: source_fact(params[name]) for name in PINNED if params.get(name)}
+    """Facts of a plan stage: the files of ids that must stay or go, and those of a target."""
+    return {name: source_fact(params[name]) for name in PINNED if params.get(name)} | target_facts(params)
+
+
+def target_facts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Facts of a score or plan stage: the files of the target that the method or the selector compares with."""
+    options = [(params.get(name) or {}).get("options", {}) for name in ("method", "select")]
+    paths = {path for one in options for path in _listed(one.get("target", []))}
+    return {f"target {path}": source_fact(path) for path in sorted(paths)}
+
+
+def with_target(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options, the paths of its target placed below PRUNUS_DATA where they are not here."""
+    if "target" not in options:
+        return dict(options)
+    return {**options, "target": [placed(path) for path in _listed(options["target"])]}
+
+
+def _listed(paths: str | list[str]) -> list[str]:
+    return [paths] if isinstance(paths, str) else paths
 
 
 def _model_fact(source: str) -> str:

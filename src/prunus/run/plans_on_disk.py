@@ -27,7 +27,7 @@ from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.stream import TokenStream
 from prunus.run.models_on_disk import constructed, fit_settings, read_model
-from prunus.run.outside import PINNED, placed
+from prunus.run.outside import PINNED, placed, with_target
 from prunus.run.rows_on_disk import limited, read_rows
 from prunus.signals.collect import Collected, collect
 from prunus.signals.modules import ModuleSignals
@@ -69,7 +69,8 @@ def _training_runs(model: Path, params: Params) -> Fit:
     length = {name: table[name] for name in ("epochs", "steps") if table[name]}
     if params["epochs"]:
         length = {"epochs": params["epochs"]}
-    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length)
+    own = {name: params[name] for name in ("recorder", "checkpoints", "folds") if name in params}
+    return Fit(lambda: _fresh(model), seeds=params["seeds"], settings=fit_settings(table), **length, **own)
 
 
 def _fresh(folder: Path) -> nn.Module:
@@ -92,7 +93,7 @@ def modules_signals(folder: Path | None) -> ModuleSignals | None:
 def make_score(inputs: Inputs, params: Params, out: Path) -> None:
     """A Score over rows, channels or layers."""
     method, recorded = params["method"]["name"], inputs.get("signals")
-    common: Params = {"seed": params.get("seed", 0), "options": params["method"]["options"]}
+    common: Params = {"seed": params.get("seed", 0), "options": with_target(params["method"]["options"])}
     if params["unit"] == "rows":
         data = read_rows(inputs["data"], "fit")
         score = score_rows(data, method, signals=rows_signals(recorded) or None, **common)
@@ -134,13 +135,14 @@ def _rows(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     score = replace(score, signals=signals)
     select: Params = params.get("select") or {"name": default_selector(score), "options": {}}
     chosen = find_selector(select["name"])
-    options: Params = dict(select["options"])
+    options: Params = with_target(select["options"])
     if params["within"] and any(option.name == "within" for option in chosen.options):
         options["within"] = params["within"]
     seed, allocate = params.get("seed", 0), params.get("allocate")
     val = _validation(inputs)
     split = Split(allocate["name"], params.get("over") or "class", allocate["options"], val, seed) if allocate else None
-    plan = plan_rows(score, budget, select=chosen.id, allocate=split, seed=seed, data=data, val=val, options=options)
+    own: Params = {"seed": seed, "data": data, "weights": params.get("weights", True), "options": options}
+    plan = plan_rows(score, budget, select=chosen.id, allocate=split, val=val, **own)
     return plan.after(Plan.load(inputs["parent"])) if "parent" in inputs else plan
 
 

@@ -65,6 +65,11 @@ class RunProgress:
             total += count * (each or 0.0)
         return total / self.jobs
 
+    def least(self) -> float:
+        """Seconds to go at the least: what the stages seen so far take, none for those not seen yet."""
+        known = (count * sum(took) / len(took) for name, count in self.left.items() if (took := self.took.get(name)))
+        return sum(known) / self.jobs
+
     def finished(self, stage: str, label: str, seconds: float) -> None:
         """One node is done."""
         self.took[stage].append(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from prunus.core.store import Store
 from prunus.recipe import Recipe
 from prunus.run.engine import Maker, Work, counts
 from prunus.run.folder import RunFolder, rows_of, samples_of
+from prunus.run.forecast import NO_HOURS, Timed, forecast
 from prunus.run.progress import RunProgress, duration
 from prunus.run.resolve import resolve
 from prunus.run.stage import Estimate, Graph, stage_table
@@ -37,6 +39,7 @@ class RunReport:
         reused: nodes that were there.
         broken: damaged results that were made again, one line each.
         estimate: what was still to be done, as estimated beforehand.
+        kinds: the kinds of jobs that were timed for it (dry runs only).
         files: report files.
         rows: every measured line.
     """
@@ -48,6 +51,7 @@ class RunReport:
     estimate: Estimate
     files: tuple[Path, ...]
     rows: tuple[dict[str, Any], ...]
+    kinds: tuple[Timed, ...] = ()
 
 
 def run_recipe(
@@ -74,7 +78,7 @@ def run_recipe(
         jobs: child processes at once; default the recipe's; 0 runs here.
         max_hours: default the recipe's.
         accept_env: go on although versions, processor or threads changed since the run began.
-        dry_run: only estimate.
+        dry_run: only time a short job of each kind, and multiply.
         progress: default a bar or plain lines on standard error.
 
     Raises:
@@ -90,7 +94,9 @@ def run_recipe(
     guess = estimate(work, jobs)
     limit = recipe.run.max_hours if max_hours is None else max_hours
     if dry_run:
-        return RunReport(runs / recipe.folder, {}, len(work.entries), tuple(work.broken), guess, (), ())
+        timed, kinds = forecast(work, jobs)
+        whole = Estimate(guess.hours + timed.hours, max(guess.ram, timed.ram), guess.disk + timed.disk, guess.cheaper)
+        return RunReport(runs / recipe.folder, {}, len(work.entries), tuple(work.broken), whole, (), (), kinds)
     refuse(guess, limit, store)
     folder = RunFolder(runs / recipe.folder)
     with RunLock(folder.path) as lock:
@@ -106,7 +112,8 @@ def run_recipe(
             _link_all(folder, work)
             done = partial(_done, folder, work)
             try:
-                Maker(work, folder.path / "logs", bar, done, lock.check).make(jobs)
+                check = partial(_check, lock, bar, limit, time.monotonic())
+                Maker(work, folder.path / "logs", bar, done, check).make(jobs)
             except KeyboardInterrupt:
                 bar.say(f"stopped; what is done is kept in {store.root}: run the same command to go on")
                 raise
@@ -136,7 +143,7 @@ def estimate(work: Work, jobs: int) -> Estimate:
 
 def refuse(guess: Estimate, max_hours: float, store: Store) -> None:
     """Refuse what the machine can't do or the user did not allow, naming a cheaper door."""
-    door = guess.cheaper or "use fewer seeds (run.seeds=[0]), fewer budgets, or fewer rows (data.fit.limit)"
+    door = guess.cheaper or NO_HOURS
     if guess.hours > max_hours:
         raise ResourceError(
             f"this run would take about {duration(guess.hours * 3600)}, more than --max-hours {max_hours:g}; "
@@ -153,6 +160,17 @@ def refuse(guess: Estimate, max_hours: float, store: Store) -> None:
         raise ResourceError(
             f"this run would hold about {files.size_text(guess.ram)} in memory, {files.size_text(memory)} are free; "
             f"use --jobs 1, or: {door}"
+        )
+
+
+def _check(lock: RunLock, bar: RunProgress, max_hours: float, started: float) -> None:
+    """Called now and then: the lock is still ours, and what the stages took so far does not add up to too many hours."""
+    lock.check()
+    hours = (time.monotonic() - started + bar.least()) / 3600
+    if hours > max_hours:
+        raise ResourceError(
+            f"going by the {bar.done} stages done, this run would take more than {hours:.1f} hours, over --max-hours "
+            f"{max_hours:g}; what is done is kept; cheaper: {NO_HOURS}; or raise --max-hours"
         )
 
 
@@ -210,16 +228,22 @@ def _rows(work: Work, node_id: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def cost(work: Work, node_id: str) -> dict[str, float]:
-    """What a node was made from: CPU-seconds of signals, selection, training and recovery, and samples seen in training."""
+    """What a node was made from: CPU-seconds of signals, selection, teacher, training, recovery; samples seen in training.
+
+    A teacher's training is told apart: it is spent once, however many students follow.
+    """
     spent: dict[str, float] = {}
-    for source in work.graph.before(node_id):
+    sources = work.graph.before(node_id)
+    teachers = {source for node in sources if (source := work.graph.nodes[node].inputs.get("teacher"))}
+    for source in sources:
         kind = SPENT_ON.get(work.graph.nodes[source].stage)
+        kind = "teacher" if kind and source in teachers else kind
         entry = work.entries.get(source) or work.store.get(work.keys[source])
         if kind is None or entry is None:
             continue
         if "cpu_s" in entry.cost:
             spent[f"{kind}_cpu_s"] = spent.get(f"{kind}_cpu_s", 0.0) + float(entry.cost["cpu_s"])
-        if (samples := samples_of(entry.path)) is not None:
+        if kind != "teacher" and (samples := samples_of(entry.path)) is not None:
             spent["samples"] = spent.get("samples", 0.0) + samples
     return dict(sorted(spent.items()))
 

@@ -4,13 +4,14 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 
 - data []: the data table -> ids and roles
 - model []: the model table; seed when the weights are new -> a model
-- train [data, model, plan?]: the train table, seed; dynamic (method, budget) when rows are chosen while training
-  -> a model
+- train [data, model, plan?, teacher?, score?]: the train table, seed; dynamic (method, budget) when rows are chosen
+  while training; teacher (alpha, temperature) when the model `teacher`, made from every row, teaches; the score, where
+  images are combined in its order -> a model
 - signals [data, model, plan?]: the signals table, need; train (a table, or null for one pass); val? (what is needed of
   rows of role val) -> signals
 - score [data, model?, signals?]: unit, method, at; seed? -> a Score
-- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?
-  -> a Plan
+- plan [data, model?, dense?, score?, signals?, parent?, like?]: the step (method, budget, select, ...), kind; seed?;
+  weights where the selector gives some -> a Plan
 - apply [model, plan]: unit, mode -> a model
 - recover [data, model, dense, plan?, rows?]: the recover table, seed -> a model
 - measure [data, model, dense, plan?]: the measure table -> metrics.jsonl (metric, value, interval, note)
@@ -35,6 +36,7 @@ from prunus.run.catalogue import Facts, MethodFacts, method_facts
 from prunus.run.stage import Graph, Node, Tag
 
 COMBINED = ("select", "allocate", "compensate")
+ABSENT = ("seed", "dynamic", "teacher", "weights")  # left out of the parameters where there is none
 GIVEN = {"weight", "bias", "labels", "ids", "scores", "recalls"}  # held by data, model or request: no pass needed
 
 
@@ -83,11 +85,14 @@ class _Builder:
 
     def node(self, stage: str, label: str, inputs: Mapping[str, str], /, **params: Any) -> str:
         given = {name: source for name, source in inputs.items() if source}
-        kept = {name: value for name, value in params.items() if value is not None or name not in ("seed", "dynamic")}
+        kept = {name: value for name, value in params.items() if value is not None or name not in ABSENT}
         return self.graph.add(Node(stage, kept, given, label))
 
     def table(self, section: str, name: str) -> dict[str, Any]:
-        return dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
+        found = dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
+        if section == "train" and found["combine"] is None:
+            del found["combine"]
+        return found
 
     def case(self, case: Case, seed: int) -> str:
         """Every node of one case and seed; returns the last plan."""
@@ -113,16 +118,50 @@ class _Builder:
         table = self.table("model", case.model)
         new = seed if not table["weights"] and case.train else None
         model = self.node("model", f"model {case.model}", {}, **table, seed=new)
-        return _State(model=model, dense=model, history=[case.data, case.model, case.train, case.signals])
+        recorded = (
+            self.recipe.signals[case.signals].train if case.signals else ""
+        )  # then the arm's own training is no matter
+        history = [case.data, case.model, "" if recorded else case.train, case.signals]
+        return _State(model=model, dense=model, history=history)
 
     def train(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
-        inputs = {"data": data, "model": state.model, "plan": state.rows}
-        dynamic = None
+        inputs = {"data": data, "model": state.model, "plan": state.rows, "teacher": self.teacher(case, seed, data)}
+        dynamic, teacher = None, None
         if state.dynamic is not None:
             dynamic = {"method": state.dynamic.method.model_dump(mode="json"), "budget": state.dynamic.budget}
+        if case.teacher:
+            told = self.table("teacher", case.teacher)
+            teacher = {name: told[name] for name in ("alpha", "temperature")}
         table = self.table("train", case.train)
-        state.model = self.node("train", f"training of {label}", inputs, **table, seed=seed, dynamic=dynamic)
+        if not state.rows and dynamic is None:
+            table = _whole(table)
+        if "combine" in table:
+            inputs["score"] = state.shown.get("score", "")
+            if dynamic is not None:
+                raise BadInput(f"{case.label}: rows that are chosen while training can't be combined beforehand")
+        more = {"seed": seed, "dynamic": dynamic, "teacher": teacher}
+        state.model = self.node("train", f"training of {label}", inputs, **table, **more)
         state.dense = state.model
+
+    def teacher(self, case: Case, seed: int, data: str) -> str:
+        """The model that teaches a case: trained on every row from another seed than its student, or given."""
+        if not case.teacher:
+            return ""
+        told = self.recipe.teacher[case.teacher]
+        train, begun = told.train or case.train, seed + 1 if told.seed is None else told.seed
+        table = self.table("model", told.model or case.model)
+        if train == "none" and table["weights"] in ("", "random"):
+            raise BadInput(
+                f"[teacher.{case.teacher}] is not trained and its model has no weights: name a train table, or give "
+                "the model weights"
+            )
+        new = begun if not table["weights"] else None
+        model = self.node("model", f"model of teacher {case.teacher}", {}, **table, seed=new)
+        if train == "none":
+            return model
+        inputs = {"data": data, "model": model}
+        label = f"training of teacher {case.teacher}, seed {begun}"
+        return self.node("train", label, inputs, **_whole(self.table("train", train)), seed=begun)
 
     def like(self, case: Case, number: int, seed: int) -> str:
         """The plan whose counts this step of a random control copies."""
@@ -148,7 +187,8 @@ class _Builder:
         given = {"data": data, "signals": signals}
         if step.unit not in DATA_UNITS:  # rows are judged by their signals alone
             given |= {"model": state.model, "dense": state.dense}
-        params = {**_plain(step), "kind": method.kind}
+        weights = step.weights if any(part.weighs for part in combined) else None
+        params = {**_plain(step), "kind": method.kind, "weights": weights}
         random = seed if method.random or any(part.random for part in combined) else None
         score = self.score(step, given, seed) if method.kind == "criterion" else ""
         if step.unit in DATA_UNITS and score:
@@ -193,7 +233,7 @@ class _Builder:
         table |= {"val": sorted(self.needs[f"val/{place}"])} if self.needs[f"val/{place}"] else {}
         inputs = {"data": data, "model": state.model, "plan": state.rows}
         if table["train"]:
-            table["train"] = self.table("train", table["train"])
+            table["train"] = {k: v for k, v in self.table("train", table["train"]).items() if k != "combine"}
             fresh = self.table("model", case.model)
             inputs = {"data": data, "model": self.node("model", f"model {case.model}", {}, **fresh)}
         else:
@@ -225,6 +265,11 @@ class _Builder:
         result = self.node("measure", f"measuring {label}", {**inputs, "model": state.model}, **measured)
         self.graph.links[f"{where}/measure"] = result
         self.graph.measures.setdefault(result, []).append(tag)
+
+
+def _whole(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The training on every row: tables that differ only in what they do to subsets are one there."""
+    return {**{name: value for name, value in table.items() if name != "combine"}, "equal": "steps"}
 
 
 def _plans(state: _State) -> dict[str, str]:

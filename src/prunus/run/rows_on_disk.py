@@ -16,6 +16,7 @@ from prunus.core.errors import BadInput, UnknownName
 from prunus.core.rng import Rng, torch_rng
 from prunus.prunables.dataset import Dataset
 from prunus.prunables.images import Preprocess
+from prunus.prunables.label_noise import symmetric
 from prunus.run.outside import placed
 from prunus.sources.models import open_tokenizer
 from prunus.sources.open import open_data
@@ -34,8 +35,9 @@ def write_rows(inputs: Mapping[str, Path], params: Params, out: Path) -> None:
     facts: dict[str, Any] = {}
     for role, data in roles.items():
         arrays = _arrays(data, params, role)
+        noise = _with_noise(arrays, params) if role == "fit" else {}
         files.write_arrays(out / f"{role}.safetensors", arrays)
-        facts[role] = {"rows": len(arrays["ids"]), **(text_record(data) if params.get("window") else {})}
+        facts[role] = {"rows": len(arrays["ids"]), **noise, **(text_record(data) if params.get("window") else {})}
     classes = next((list(data.classes) for data in roles.values() if data.classes), None)
     kept = None if params.get("transform") else _preprocess(roles["fit"])
     files.write_json(
@@ -73,6 +75,19 @@ def limited(data: Dataset, limit: int | None, purpose: str) -> Dataset:
     if limit is None or limit >= len(data):
         return data
     return data.select(Rng(0, purpose).sample(data.ids, limit))
+
+
+def _with_noise(arrays: Arrays, params: Params) -> dict[str, Any]:
+    """Put wrong labels into the rows of fit where the recipe asks for them, keep the right ones beside; says how many there are."""
+    share = params.get("label_noise", 0.0)
+    if not share:
+        return {}
+    if "labels" not in arrays:
+        raise BadInput(f"label_noise = {share} needs labels, and the rows of {params['source']} have none")
+    clean = arrays["labels"]
+    arrays["clean_labels"] = clean
+    arrays["labels"] = symmetric(clean, arrays["ids"], share, Rng(0, "label noise"))
+    return {"label_noise": share, "wrong_labels": int((arrays["labels"] != clean).sum())}
 
 
 def _roles(params: Params) -> dict[str, Dataset]:

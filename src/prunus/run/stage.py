@@ -10,6 +10,7 @@ from typing import Any
 
 from prunus.core import files
 from prunus.core.errors import BadInput, UnknownName
+from prunus.run.shorter import Shorter
 
 Body = Callable[[Mapping[str, Path], dict[str, Any], Path], None]
 
@@ -39,15 +40,19 @@ class Stage:
         body: `body(inputs, params, out)`: reads the folders of `inputs` (by name), fills the empty folder `out`.
         version: raise it when the same parameters give other results; old entries are then not used.
         facts: `facts(params)`: what the result depends on outside the run, as fingerprints of files; part of the key.
-        estimate: `estimate(params)`: what it will take.
+        estimate: `estimate(params)`: what it will take, where that is known without trying.
+        shorter: `shorter(params, rows of each role)`: a short job of the same kind, which a forecast runs and times.
         trains: the result depends on thread count and torch version (signals and models from training).
+        warm: called before the clock starts: what a process imports once is no cost of its first stage.
     """
 
     body: Body
     version: int = 1
     facts: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
     estimate: Callable[[dict[str, Any]], Estimate] | None = None
+    shorter: Callable[[dict[str, Any], Mapping[str, int]], Shorter] | None = None
     trains: bool = False
+    warm: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)

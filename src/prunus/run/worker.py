@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prunus.core import errors
+from prunus.core.environment import peak_bytes
 from prunus.core.errors import PrunusError, ResourceError, StageFailed
 from prunus.core.store import Entry, Store
 from prunus.run.stage import stage_named, stage_table
@@ -38,21 +39,16 @@ def run_job(job: Mapping[str, Any]) -> Entry:
     """
     stage = stage_named(stage_table(job["stages"]), job["stage"])
 
+    if stage.warm is not None:
+        stage.warm()
+
     def write(out: Path) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
         stage.body({name: Path(path) for name, path in job["inputs"].items()}, dict(job["params"]), out)
         cost = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-        return cost | {"peak_bytes": _peak_bytes()}
+        return cost | {"peak_bytes": peak_bytes()}
 
     return Store(job["store"]).put(job["key"], write, parts=job["parts"])
-
-
-def _peak_bytes() -> int:
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

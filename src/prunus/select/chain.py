@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from prunus.core.score import GroupScore
 from prunus.select.by_label import check_count, part
 
 Positions = NDArray[np.int64]
-Loaded = tuple[tuple[Method, Callable[..., Any]], ...]
+Loaded = Sequence[tuple[Method, Callable[..., Any]]]
 
 
 def in_turn(stages: Loaded, score: GroupScore, count: int, *, rng: Rng, **options: Any) -> Positions:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     card="coreset-baselines",
     within="class",
     memory="20 * n * (c + d + 1) + 100 * n",
+    weighs=True,
 )
 def craig(
     score: GroupScore,

@@ -8,7 +8,8 @@ Departures: the Cholesky factor of the ridge fit grows by a row for each pick, w
   scratch; its first fit leaves the ridge out, which alters one residual's length and no direction. Rows go on being
   picked when nothing is left to match, so that the budget is met; of equal correlations the lower id wins. `weights`
   fits non-negative weights to the mean gradient, as released; a single kept row gets the ridge fit too, where the
-  released code sets 1 (parity="official"). The weights matter: without them this is a collection of hard rows.
+  released code sets 1 (parity="official"). Fitted inside labels, weights are scaled by the label's share of the rows, without which a rare
+  label would count as much as a common one. The weights matter: without them this is a collection of hard rows.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     card="coreset-baselines",
     within="class",
     memory="20 * n * (c + d + 1) + 16 * m * m + 8192 * (c + d + 1)",
+    weighs=True,
 )
 def grad_match(
     score: GroupScore,
@@ -77,13 +79,14 @@ def weights(
     within: Literal["all", "class"] = "class",
     parity: Literal["paper", "official"] = "paper",
 ) -> NDArray[np.float64]:
-    """Weights with which the gradients of the kept rows add up to the mean one, float64 `[m]` aligned with `kept`.
+    """Weights with which the gradients of the kept rows add up to the mean one of all, float64 `[m]` aligned with `kept`.
 
     Args:
         score: as given to `grad_match`.
         kept: positions, by `grad_match` or any other selector.
         lam, within: as given to `grad_match`.
-        parity: official = a single kept row has weight 1.
+        parity: paper = those of a label are scaled by its share of the rows; official = they are not, and a single kept
+            row has weight 1.
     """
     _check_ridge(lam)
     labels = labels_of(score) if within == "class" else np.zeros(score.ids.size)
@@ -94,7 +97,10 @@ def weights(
         place = np.empty(rows.size, dtype=np.int64)
         place[piece.order] = np.arange(rows.size)
         fit = _fit(piece.gradients, place[np.searchsorted(rows, kept[mine])], lam)
-        found[mine] = 1.0 if parity == "official" and mine.sum() == 1 else fit
+        if parity == "official":
+            found[mine] = 1.0 if mine.sum() == 1 else fit
+        else:
+            found[mine] = fit * (rows.size / labels.size)
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from prunus.core.errors import UnknownName
 
 LITERALS = ("PROVIDES", "LEVEL", "VERSION", "MEMORY")
+LABELLED = "LABELLED"  # names among PROVIDES that are made with labels; none where a file does not say
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Provider:
     Attributes:
         module: dotted name.
         provides: names of the signals.
-        level: "rows" (a pass, per row), "modules" (a pass, per module) or "training" (recorded while training).
+        level: "rows" (a pass, per row), "modules" (a pass, per module), "training" (recorded while training) or "folds"
+            (a training for each fold).
         version: raised when the values change; part of the store's key.
         memory: formula in bytes, for `--dry-run`.
         doc: module docstring.
+        labelled: names that are made with labels.
     """
 
     module: str
@@ -34,6 +37,7 @@ class Provider:
     version: int
     memory: str
     doc: str
+    labelled: tuple[str, ...] = ()
 
     def load(self) -> Any:
         """The accumulator class of the file."""
@@ -51,12 +55,12 @@ def providers() -> dict[str, Provider]:
             for node in tree.body
             if isinstance(node, ast.Assign)
             for target in node.targets
-            if isinstance(target, ast.Name) and target.id in LITERALS
+            if isinstance(target, ast.Name) and target.id in (*LITERALS, LABELLED)
         }
-        if set(literals) == set(LITERALS):
+        if set(literals) >= set(LITERALS):
             facts = Provider(
                 f"prunus.signals.{path.stem}", tuple(literals["PROVIDES"]), literals["LEVEL"], literals["VERSION"],
-                literals["MEMORY"], ast.get_docstring(tree) or "",
+                literals["MEMORY"], ast.get_docstring(tree) or "", tuple(literals.get(LABELLED, ())),
             )  # fmt: skip
             found |= dict.fromkeys(facts.provides, facts)
     return found

@@ -23,6 +23,7 @@ from prunus.train.progress import Bar
 from prunus.train.step import Step, StepFn, infer_step, plain, to_device, token_mask
 
 Keep = Callable[[str, nn.Module], bool]
+OPTIONS = ("attention_layer", "prefix", "layers", "deepfool_iterations", "deepfool_classes", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def collect(
         mask: `batch -> bool [B, T]`, True at real tokens; by default a dict's `attention_mask`.
         out: folder for row signals; shards are written as they are made, and read back through memory maps.
         progress: a bar on the terminal; by default only when there is one.
-        options: of the signals, such as `attention_layer=-2` and `prefix=1` (see their files).
+        options: of the signals, such as `attention_layer=-2`, `checkpoints=[...]` (see their files).
 
     Raises:
         SplitError: test data.
@@ -207,12 +208,12 @@ def _check(names: tuple[str, ...], data: Any, role: str, options: Mapping[str, A
         raise SplitError("signals may not be measured on rows with the role 'test'; use fit or val rows")
     if not names:
         raise BadInput("need= is empty: name the signals to measure, such as 'probs'")
-    recorded = [name for name in names if provider(name).level == "training"]
+    recorded = [name for name in names if provider(name).level in ("training", "folds")]
     if recorded:
-        raise BadInput(f"{recorded} come from a training run, not from a pass: use prunus.Recorder (door 3)")
-    unknown = set(options) - {"attention_layer", "prefix", "layers"}
+        raise BadInput(f"{recorded} come from a training run, not from a pass: use px.Recorder or px.Fit (door 3)")
+    unknown = set(options) - set(OPTIONS)
     if unknown:
-        raise BadInput(f"collect has no options {sorted(unknown)}; it knows attention_layer, prefix and layers")
+        raise BadInput(f"collect has no options {sorted(unknown)}; it knows {', '.join(OPTIONS)}")
 
 
 def _chosen(model: nn.Module, keep: Keep | Iterable[str] | None) -> dict[str, nn.Module]:

@@ -10,8 +10,10 @@ probabilities. el2n_sum: |p - onehot|_2 over the first `el2n_epochs` epochs. cor
 forgetting: 1 -> 0 transitions between consecutive presentations (Toneva et al. 2019). first_learned: epoch of the first
 correct presentation, -1 for never. never_learned. correct_last. p_true_mean, p_true_std: of p_y over presentations
 (dataset cartography; std with n). window_std: mean over windows of `window` consecutive presentations of the standard
-deviation of p_y (n - 1) within one (Dyn-Unc, He et al. 2024); window_dual: the same, each weighted by the window's mean
-of 1 - p_y (DUAL, Cho et al. 2025). Rows with fewer presentations than a window have 0 there.
+deviation of p_y (n - 1) within one (Dyn-Unc, He et al. 2024), over the whole run; windows: how many there were.
+window_dual: the same, each weighted by the window's mean of 1 - p_y, over the first `early` epochs only (DUAL, Cho et
+al. 2025); early_windows: how many there were; p_true_early: mean of p_y over these epochs. A row with fewer
+presentations than a window has 0 windows, and 0 in both.
 """
 
 from __future__ import annotations
@@ -42,14 +44,38 @@ PROVIDES = (
     "p_true_mean",
     "p_true_std",
     "window_std",
+    "windows",
     "window_dual",
+    "early_windows",
+    "p_true_early",
 )
 LEVEL = "training"
-VERSION = 1
-MEMORY = "rows * (100 + 4 * window)"
+LABELLED = (
+    "loss_sum",
+    "loss_last",
+    "aum",
+    "aum_mean",
+    "el2n_sum",
+    "correctness",
+    "forgetting",
+    "first_learned",
+    "never_learned",
+    "correct_last",
+    "p_true_mean",
+    "p_true_std",
+    "window_std",
+    "window_dual",
+    "p_true_early",
+)
+VERSION = 2
+MEMORY = "rows * (112 + 4 * window)"
+BLOCK = 16_384  # rows whose windows are widened to float64 at a time
+WINDOWED = ("window_std", "window_dual")
+EARLY = ("window_dual", "early_windows", "p_true_early")
 
 NEEDS = {  # field -> the per-epoch quantity it is made of
     "seen": (),
+    "windows": (),
     "loss_sum": ("loss",),
     "loss_last": ("loss",),
     "aum": ("margin",),
@@ -58,7 +84,7 @@ NEEDS = {  # field -> the per-epoch quantity it is made of
     "entropy_last": ("entropy",),
     "el2n_sum": ("el2n",),
     **dict.fromkeys(("correctness", "forgetting", "first_learned", "never_learned", "correct_last"), ("correct",)),
-    **dict.fromkeys(("p_true_mean", "p_true_std", "window_std", "window_dual"), ("p_true",)),
+    **dict.fromkeys(("p_true_mean", "p_true_std", *WINDOWED, "early_windows", "p_true_early"), ("p_true",)),
 }
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
@@ -90,18 +116,31 @@ class Dynamics:
         rows: n.
         need: fields, see the module docstring; all by default.
         el2n_epochs: epochs that el2n_sum adds up (10 in the released code of CCS).
-        window: presentations in a window of window_std and window_dual.
+        window: presentations in a window of window_std and window_dual (10 in both papers).
+        early: epochs that window_dual and p_true_early look at (30 in the paper of DUAL on CIFAR, 60 on ImageNet).
     """
 
-    def __init__(self, rows: int, need: tuple[str, ...] = PROVIDES, *, el2n_epochs: int = 10, window: int = 10) -> None:
-        if rows < 1 or el2n_epochs < 1 or window < 2:
+    def __init__(
+        self,
+        rows: int,
+        need: tuple[str, ...] = PROVIDES,
+        *,
+        el2n_epochs: int = 10,
+        window: int = 10,
+        early: int = 30,
+    ) -> None:
+        if rows < 1 or el2n_epochs < 1:
+            raise BadInput(f"need rows and el2n_epochs of 1 or more, not {rows} and {el2n_epochs}")
+        if window < 2 or early < window:
             raise BadInput(
-                f"need rows and el2n_epochs of 1 or more and a window of 2 or more, not {rows}, {el2n_epochs}, {window}"
+                f"need a window of 2 presentations or more and at least as many early epochs, not {window} and {early}"
             )
-        self.rows, self.need, self.el2n_epochs, self.window = rows, tuple(need), el2n_epochs, window
+        self.rows, self.need, self.el2n_epochs = rows, tuple(need), el2n_epochs
+        self.window, self.early = window, early
         self.quantities = quantities(self.need)
         self.epochs = 0
-        self._windows = bool({"window_std", "window_dual"} & set(self.need))
+        self._windowed = bool(set(WINDOWED) & set(self.need))
+        self._early = bool(set(EARLY) & set(self.need))
         self._state: dict[str, NDArray[Any]] = {"seen": np.zeros(rows, np.int32)}
         for quantity in self.quantities:
             self._state |= self._zeros(quantity)
@@ -115,9 +154,11 @@ class Dynamics:
             }  # fmt: skip
         if quantity == "p_true":
             zeros = {"p_sum": np.zeros(n), "p_square": np.zeros(n)}
-            if self._windows:
+            if self._windowed:
                 zeros |= {"ring": np.zeros((n, self.window), np.float32)}
                 zeros |= {"std_sum": np.zeros(n), "dual_sum": np.zeros(n)}
+            if self._early:
+                zeros |= {"early_seen": np.zeros(n, np.int32), "early_sum": np.zeros(n)}
             return zeros
         sums: dict[str, NDArray[Any]] = {f"{quantity}_sum": np.zeros(n)}
         if quantity in ("loss", "entropy"):
@@ -156,23 +197,32 @@ class Dynamics:
         state = self._state
         state["p_sum"][at] += p_true
         state["p_square"][at] += np.square(p_true, dtype=np.float64)
-        if not self._windows:
+        if self._early and self.epochs < self.early:
+            state["early_seen"][at] += 1
+            state["early_sum"][at] += p_true
+        if not self._windowed:
             return
         seen = state["seen"][at]
         state["ring"][at, seen % self.window] = p_true
         full = at[seen + 1 >= self.window]
-        ring = state["ring"][full].astype(np.float64)
+        for start in range(0, full.size, BLOCK):
+            self._close_windows(full[start : start + BLOCK])
+
+    def _close_windows(self, at: NDArray[np.int64]) -> None:
+        """Add the window that ends now."""
+        ring = self._state["ring"][at].astype(np.float64)
         spread = ring.std(axis=1, ddof=1)
-        state["std_sum"][full] += spread
-        state["dual_sum"][full] += spread * (1 - ring.mean(axis=1))
+        self._state["std_sum"][at] += spread
+        if self.epochs < self.early:
+            self._state["dual_sum"][at] += spread * (1 - ring.mean(axis=1))
 
     def fields(self) -> dict[str, NDArray[Any]]:
         """The fields asked for; int64, bool or float32 `[n]`."""
         state = self._state
         seen = state["seen"].astype(np.float64)
         once = np.maximum(seen, 1)
-        windows = np.maximum(seen - self.window + 1, 1)
         made: dict[str, NDArray[Any]] = {"seen": state["seen"].astype(np.int64)}
+        made["windows"] = np.maximum(made["seen"] - self.window + 1, 0)
         for name in ("loss", "entropy"):
             made |= {key: state[key] for key in (f"{name}_sum", f"{name}_last") if key in state}
         if "margin_sum" in state:
@@ -187,7 +237,13 @@ class Dynamics:
             spread = np.sqrt(np.maximum(state["p_square"] / once - np.square(mean), 0))
             made |= {"p_true_mean": mean, "p_true_std": spread}
         if "std_sum" in state:
-            made |= {"window_std": state["std_sum"] / windows, "window_dual": state["dual_sum"] / windows}
+            made["window_std"] = state["std_sum"] / np.maximum(made["windows"], 1)
+        if "early_seen" in state:
+            early = state["early_seen"].astype(np.int64)
+            made["early_windows"] = np.maximum(early - self.window + 1, 0)
+            made["p_true_early"] = state["early_sum"] / np.maximum(early, 1)
+        if "window_dual" in self.need:
+            made["window_dual"] = state["dual_sum"] / np.maximum(made["early_windows"], 1)
         return {name: _narrow(made[name]) for name in self.need}
 
     def state_dict(self) -> dict[str, NDArray[Any]]:

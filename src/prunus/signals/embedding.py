@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
@@ -38,13 +39,18 @@ class Accumulate(Accumulator):
 
     def batch(self, step: Step, grads: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
         """The step's own embedding first."""
+        return {"embedding": self.features(step).float()}
+
+    def features(self, step: Step) -> Tensor:
+        """`[B, d]` of the batch that just ran, float32 or float64 as the model is."""
         calls, self._calls = self._calls, deque(maxlen=LAST)
         found = step.embedding
         if found is None and step.logits is not None:
             found = _head_input(list(calls), step.logits)
         if found is None:
             raise BadInput("this step gives neither logits nor embedding: return embedding= [B, d] in it")
-        return {"embedding": self._pooled(found.detach().float())}
+        found = found.detach()
+        return self._pooled(found if found.dtype == torch.float64 else found.float())
 
     def _pooled(self, x: Tensor) -> Tensor:
         if x.dim() == 2 and len(x) == self.scan.rows:

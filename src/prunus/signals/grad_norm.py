@@ -25,6 +25,7 @@ from prunus.train.step import Step, first_rows, one_row
 
 PROVIDES = ("grad_norm",)
 LEVEL = "rows"
+LABELLED = ("grad_norm",)
 VERSION = 1
 MEMORY = "4 * rows + activations of a batch + 32e6"
 AGREE = 1e-3  # relative difference allowed between the rules and autograd, float32

@@ -10,6 +10,7 @@ from prunus.train.step import Step
 
 PROVIDES = ("loss",)
 LEVEL = "rows"
+LABELLED = ("loss",)
 VERSION = 1
 MEMORY = "4 * rows"
 

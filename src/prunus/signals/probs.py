@@ -10,6 +10,7 @@ from prunus.train.step import Step
 
 PROVIDES = ("probs", "logits", "labels")
 LEVEL = "rows"
+LABELLED = ("labels",)
 VERSION = 1
 MEMORY = "4 * rows * classes"
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from prunus.core.errors import BadInput, CorruptFile, IdMismatch, SplitError
 from prunus.core.files import read_arrays, read_json, write_arrays, write_json
 from prunus.signals.dynamics import PROVIDES as FIELDS
-from prunus.signals.dynamics import Dynamics, EpochRows
+from prunus.signals.dynamics import VERSION, Dynamics, EpochRows
 from prunus.signals.rowset import Signals
 from prunus.train.step import IGNORED, as_ids
 
@@ -49,7 +49,7 @@ class Recorder:
         out: folder for state and rank parts; None keeps everything in memory (one rank only).
         ids: when the dataset has none; else 0..n-1.
         rank, world: of this process; from torch.distributed, or RANK and WORLD_SIZE, when None.
-        el2n_epochs, window: see `Dynamics`.
+        el2n_epochs, window, early: see `Dynamics`.
 
     Raises:
         SplitError: the dataset is a test split.
@@ -67,6 +67,7 @@ class Recorder:
         world: int | None = None,
         el2n_epochs: int = 10,
         window: int = 10,
+        early: int = 30,
     ) -> None:
         if getattr(dataset, "role", None) == "test":
             raise SplitError("the dataset has the role 'test': nothing may be recorded on it")
@@ -78,7 +79,7 @@ class Recorder:
         if self.world > 1 and self._out is None:
             raise BadInput(f"{self.world} ranks meet in files: give out=, a folder that all of them see")
         self._lookup = _Lookup(self.ids)
-        self._dynamics = Dynamics(len(self.ids), need, el2n_epochs=el2n_epochs, window=window)
+        self._dynamics = Dynamics(len(self.ids), need, el2n_epochs=el2n_epochs, window=window, early=early)
         self._labels = getattr(dataset, "labels", None)
         self.dataset = WithIds(dataset, self.ids)
         self._open = self._buffers()
@@ -141,7 +142,7 @@ class Recorder:
         if self._labels is not None:
             fields = {"labels": np.asarray(self._labels), **fields}
         made = Signals(self.ids, **fields)
-        made.provenance = {"recorded epochs": self._dynamics.epochs, "mode": "training", "version": 1}
+        made.provenance = {"recorded epochs": self._dynamics.epochs, "mode": "training", "version": VERSION}
         return made
 
     # ---- batches to values ------------------------------------------------------------------------------------------
@@ -176,9 +177,19 @@ class Recorder:
         if parts[0][0].dim() == 2:
             logits = torch.cat([part for part, _ in parts])
             targets = torch.from_numpy(labels) if isinstance(labels, np.ndarray) else torch.cat(labels)
+            self._check_labels(logits, targets, at)
             return row_values(logits, targets.to(logits.device))
         found = [_token_means(part, target) for part, target in parts]
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    def _check_labels(self, logits: Tensor, labels: Tensor, at: NDArray[np.int64]) -> None:
+        """Refuse class numbers that the logits do not have, naming the rows."""
+        wrong = ((labels < 0) | (labels >= logits.shape[1])).nonzero()[:5, 0].cpu()
+        if labels.dim() == 1 and len(wrong):
+            raise BadInput(
+                f"labels {labels.cpu()[wrong].tolist()} of ids {self.ids[at[wrong.numpy()]].tolist()} are not in "
+                f"0..{logits.shape[1] - 1}, the classes of the logits"
+            )
 
     def _store(self, at: NDArray[np.int64], values: Mapping[str, NDArray[Any]], finite: NDArray[np.bool_]) -> None:
         if not finite.all():
@@ -208,8 +219,8 @@ class Recorder:
     def _options(self) -> dict[str, Any]:
         dynamics = self._dynamics
         return {
-            "schema": 1, "rows": dynamics.rows, "need": list(dynamics.need), "el2n_epochs": dynamics.el2n_epochs,
-            "window": dynamics.window,
+            "schema": VERSION, "rows": dynamics.rows, "need": list(dynamics.need), "el2n_epochs": dynamics.el2n_epochs,
+            "window": dynamics.window, "early": dynamics.early,
         }  # fmt: skip
 
     def _resume(self) -> None:

@@ -72,6 +72,11 @@ class Signals:
         made.ids, made._parts, made.provenance = ids, parts, provenance
         return made
 
+    @classmethod
+    def nothing(cls, ids: ArrayLike) -> Signals:
+        """Rows of which nothing was measured: all that a random draw needs."""
+        return cls._of(_checked_ids(ids), {}, {})
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -150,6 +155,9 @@ class Signals:
         """Consecutive rows, at most `size` at a time, as views; reads a stored set shard by shard."""
         if size < 1:
             raise BadInput(f"size must be 1 or more, not {size}")
+        if not self._parts:
+            yield self
+            return
         starts = np.cumsum([0, *(len(part) for part in next(iter(self._parts.values())))])
         for number, (first, last) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist())):
             for start in range(first, last, size):

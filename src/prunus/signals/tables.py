@@ -1,4 +1,4 @@
-"""Row signals from tables of predictions: parquet, npz, jsonl, csv. The columns' names say what they are, or you do."""
+"""Row signals from tables of predictions: parquet, npz, npy, jsonl, csv. The columns' names say what they are, or you do."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ ALIASES = {
     "prob": "probs",
     "probabilities": "probs",
     "logit": "logits",
+    "held_out_prob": "held_out_probs",
 }
-NUMBERED = re.compile(r"^(probs?|logits?|embedding)[_.]?(\d+)$")
+NUMBERED = re.compile(r"^(held_out_probs?|probs?|logits?|embedding)[_.]?(\d+)$")
 
 
 def read(path: str | Path, *, quarantine: bool = False, **columns: str | Sequence[str]) -> Signals:
     """Signals from a table with one line per row.
 
     Args:
-        path: `.parquet`, `.npz`, `.jsonl` or `.csv`.
+        path: `.parquet`, `.npz`, `.jsonl` or `.csv`; or `embedding.npy`, one signal called by its name, which stays on
+            disk as a memory map, with the ids in `ids.npy` beside it.
         quarantine: take rows that are not finite as they are (see Signals.with_bad_rows).
         columns: signal = column, or a list of columns that make its entries: `ids="file", probs=["p_cat", "p_dog"]`.
             Columns that are not named are taken when they are called like a signal (`id`, `label`, `probs`, `loss`,
@@ -99,6 +101,10 @@ def _signals(
 def _table(path: Path) -> dict[str, NDArray[Any]]:
     kind = path.suffix.lower()
     try:
+        if kind == ".npy":
+            beside = path.with_name("ids.npy")
+            found = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
+            return found | ({"ids": np.load(beside, allow_pickle=False)} if beside.exists() else {})
         if kind == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
@@ -109,7 +115,9 @@ def _table(path: Path) -> dict[str, NDArray[Any]]:
             return _arrow(path, kind)
     except (ValueError, OSError, KeyError, EOFError) as error:
         raise CorruptFile(f"{path} can't be read as {kind[1:]}: {error}") from error
-    raise BadInput(f"{path.name}: signals are read from .parquet, .npz, .jsonl and .csv, not {kind or 'no suffix'}")
+    raise BadInput(
+        f"{path.name}: signals are read from .parquet, .npz, .npy, .jsonl and .csv, not {kind or 'no suffix'}"
+    )
 
 
 def _arrow(path: Path, kind: str) -> dict[str, NDArray[Any]]:

@@ -1,8 +1,9 @@
 """export: a plan over rows as files that other programs read; and id files read back, for pins and bans.
 
 txt and npy hold ids. npz holds the arrays of arrays. csv, parquet and jsonl hold the rows of the dataset with their id
-in `prunus_id`; without a dataset they hold ids, groups and, for dropped rows, reasons. `symlinks` rebuilds an image
-folder, so that a training script runs unchanged. Everything appears whole or not at all.
+in `prunus_id`; without a dataset they hold ids, groups and, for dropped rows, reasons. The loss weights of kept rows,
+where a plan has some, are the column `prunus_weight` of all of these; txt, npy and symlinks have no place for them.
+`symlinks` rebuilds an image folder, so that a training script runs unchanged. Everything appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from prunus.sources.folder import FolderRows
 from prunus.sources.idfiles import ids_in
 
 FORMATS = ("txt", "csv", "parquet", "npy", "npz", "symlinks", "jsonl")
-ID = "prunus_id"
+ID, WEIGHT = "prunus_id", "prunus_weight"
 BLOCK = 2048
 Which = Literal["kept", "dropped"]
 
@@ -76,7 +77,7 @@ def export(
     if as_ == "npy":
         return files.write_bytes(path, _npy(ids))
     if as_ == "npz":
-        return files.write_bytes(path, _npz(dataset, ids))
+        return files.write_bytes(path, _npz(plan, dataset, ids, which))
     if as_ == "symlinks":
         return _symlinks(dataset, ids, path)
     with _whole(path) as temporary:
@@ -101,8 +102,8 @@ def _npy(ids: np.ndarray) -> bytes:
     return sink.getvalue()
 
 
-def _npz(dataset: Dataset | None, ids: np.ndarray) -> bytes:
-    """The same arrays with only these rows, and their ids."""
+def _npz(plan: Plan, dataset: Dataset | None, ids: np.ndarray, which: Which) -> bytes:
+    """The same arrays with only these rows, their ids, and their weights where the plan has some."""
     if dataset is None or not isinstance(dataset.backing, Arrays):
         raise BadInput("npz holds rows of arrays (.npz, sklearn:NAME): give those, or export tables as parquet")
     kept = dataset.subset(ids)
@@ -110,6 +111,7 @@ def _npz(dataset: Dataset | None, ids: np.ndarray) -> bytes:
     sink = io.BytesIO()
     arrays: dict[str, Any] = {name: array for name, array in columns.items() if array is not None}
     arrays[ID] = kept.ids
+    arrays |= {} if (weights := _weights(plan, ids, which)) is None else {WEIGHT: weights}
     np.savez(sink, **arrays)
     return sink.getvalue()
 
@@ -146,10 +148,15 @@ def _tables(plan: Plan, dataset: Dataset | None, ids: np.ndarray, which: Which) 
     for start in range(0, max(len(places), 1), BLOCK):
         block = places[start : start + BLOCK]
         rows = table(block)
-        if ID in rows.column_names:  # rows that an earlier export wrote
-            rows = rows.drop_columns([ID])
-        rows = rows.append_column(ID, pa.array(dataset.ids[block].tolist(), type=_id_type(pa, dataset.ids)))
-        yield rows.replace_schema_metadata(_with_id(rows.schema.metadata, dataset.ids))
+        columns = {ID: pa.array(dataset.ids[block].tolist(), type=_id_type(pa, dataset.ids))}
+        weights = _weights(plan, dataset.ids[block], which)
+        columns |= {} if weights is None else {WEIGHT: pa.array(weights)}
+        for name, column in columns.items():
+            if name in rows.column_names:  # rows that an earlier export wrote
+                rows = rows.drop_columns([name])
+            rows = rows.append_column(name, column)
+        kinds = {name: str(column.type) for name, column in columns.items()}
+        yield rows.replace_schema_metadata(_described(rows.schema.metadata, kinds))
 
 
 def _records(plan: Plan, dataset: Dataset | None, ids: np.ndarray, which: Which) -> Iterator[dict[str, Any]]:
@@ -162,42 +169,46 @@ def _records(plan: Plan, dataset: Dataset | None, ids: np.ndarray, which: Which)
     places = dataset.positions(ids)
     for start in range(0, len(places), BLOCK):
         block = places[start : start + BLOCK]
-        for id_, row in zip(dataset.ids[block].tolist(), own(block)):
-            yield {**row, ID: id_}
+        weights = _weights(plan, dataset.ids[block], which)
+        for number, (id_, row) in enumerate(zip(dataset.ids[block].tolist(), own(block))):
+            yield {**row, ID: id_, **({} if weights is None else {WEIGHT: float(weights[number])})}
 
 
 def _id_type(pa: Any, ids: np.ndarray) -> Any:
     return pa.string() if ids.dtype.kind == "U" else pa.int64()
 
 
-def _with_id(metadata: dict[bytes, bytes] | None, ids: np.ndarray) -> dict[bytes, bytes] | None:
-    """The Hugging Face description of the columns, with the id column in it."""
+def _described(metadata: dict[bytes, bytes] | None, kinds: dict[str, str]) -> dict[bytes, bytes] | None:
+    """The Hugging Face description of the columns, with ours in it: name -> Arrow type."""
     if not metadata or b"huggingface" not in metadata:
         return metadata
     described = json.loads(metadata[b"huggingface"])
-    kind = "string" if ids.dtype.kind == "U" else "int64"
-    described["info"]["features"][ID] = {"dtype": kind, "_type": "Value"}
+    names = {"float": "float32"}  # Arrow's word for it
+    for name, kind in kinds.items():
+        described["info"]["features"][name] = {"dtype": names.get(kind, kind), "_type": "Value"}
     return {**metadata, b"huggingface": json.dumps(described).encode()}
 
 
 def _id_table(plan: Plan, which: Which) -> Any:
     pa = require("pyarrow", "data")
     parts: dict[str, list[Any]] = {ID: [], "group": []}
-    last = "weight" if which == "kept" else "reason"
+    last = WEIGHT if which == "kept" else "reason"
     parts[last] = []
     for name in plan.groups:
         ids = plan.keep(name) if which == "kept" else plan.dropped(name)
         parts[ID] += ids.tolist()
         parts["group"] += [name] * ids.size
-        parts[last] += _weights(plan, name, ids.size) if which == "kept" else _reasons(plan, name, ids.size)
+        weights = _weights(plan, ids, which)
+        kept = [None] * ids.size if weights is None else weights.tolist()
+        parts[last] += kept if which == "kept" else _reasons(plan, name, ids.size)
     return pa.table(
         {name: values for name, values in parts.items() if any(value is not None for value in values) or name == ID}
     )
 
 
-def _weights(plan: Plan, group: str, size: int) -> list[float | None]:
-    weights = plan.weights.get(group)
-    return [None] * size if weights is None else [float(weight) for weight in weights]
+def _weights(plan: Plan, ids: np.ndarray, which: Which) -> np.ndarray | None:
+    """Loss weights of these rows, float32; None where the plan has none."""
+    return plan.loss_weights(ids) if plan.weights and which == "kept" else None
 
 
 def _reasons(plan: Plan, group: str, size: int) -> list[str | None]:

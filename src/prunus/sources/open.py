@@ -28,7 +28,7 @@ KINDS = (
     ".parquet, .jsonl, .csv, .tsv, .npz, .npy, .txt, a folder of parquet files, a folder of images, "
     "datasets:NAME, sklearn:NAME"
 )
-EXPORTED = "prunus_id"
+EXPORTED, WEIGHT = "prunus_id", "prunus_weight"
 OPTIONS = ("id", "label", "image", "text", "x", "split", "limit", "role", "size", "normalise")
 
 
@@ -68,7 +68,7 @@ def open_data(
         spec: a path or fsspec URL; `datasets:NAME` (hub name, or a folder that `save_to_disk` wrote); `sklearn:digits`;
             or any object that Dataset wraps. Options may follow a question mark: `train.parquet?label=fine`.
         id: the column of ids; `img.path` reaches into a struct. Default: `prunus_id`, which exports write; else file:row, or
-            the path in an image folder.
+            the path in an image folder. A column `prunus_weight` becomes the loss weights.
         label: the label column; default the declared class column, else one named label, if there is one.
         image: the image column; default the declared one, else one that holds {bytes, path}.
         text: the text column; default one named text.
@@ -127,7 +127,14 @@ def open_data(
         by=by,
     )
     data.quarantined = tuple(bad_ids)
+    data.loss_weights = _weights(opened.backing)
     return data if limit is None else data.select(np.arange(min(_limit(limit), len(data))))
+
+
+def _weights(backing: Backing) -> np.ndarray | None:
+    """The loss weights that an export wrote beside the rows, float32 `[n]`."""
+    found = backing.column(WEIGHT) if WEIGHT in backing.names() else None
+    return None if found is None else np.asarray(found, dtype=np.float32)
 
 
 def _limit(limit: int) -> int:

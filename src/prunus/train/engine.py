@@ -207,7 +207,8 @@ class Run:
             plan = self.dynamic.epoch(state.epoch)
             state.plan = (np.asarray(plan.ids), None if plan.weights is None else np.asarray(plan.weights))
         ids = None if state.plan is None else state.plan[0]
-        row_weights = RowWeights(state.plan[1], ids) if state.plan is not None and ids is not None else self.weights
+        of_epoch = None if state.plan is None else state.plan[1]
+        row_weights = self.weights if of_epoch is None else RowWeights(of_epoch, ids)
         length = self.feed.length(ids)
         tally = _Tally(torch.zeros((), dtype=torch.float64, device=self.device))
         for batch in self.feed.epoch(self.order, state.epoch, ids, state.offset):

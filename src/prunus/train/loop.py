@@ -77,7 +77,8 @@ def fit(
         warmup: steps of straight rise before it.
         batch: rows per step.
         seed: of augmentation and dropout, and of the order unless `order_seed` is given.
-        weights: loss weight by id, or an array in the order of the data's ids; the mean is over rows, not weights.
+        weights: loss weight by id, or an array in the order of the data's ids; the mean is over rows, not weights. By
+            default those that the data carry (`loss_weights`, as `plan.apply` leaves them).
         masks: applied inside every optimizer step.
         loss_fn: `(logits, y) -> [B]` for (x, y) batches.
         teacher: distillation; the loss is (1 - distill) own + distill T^2 KL(teacher, student).
@@ -105,6 +106,7 @@ def fit(
         model, optimizer, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
     )  # fmt: skip
     feed = Feed(data, batch)
+    weights = getattr(data, "loss_weights", None) if weights is None else weights
     run = Run(
         model, engine, feed, step, loss_fn, teacher, distill, temperature, augment, clip, dynamic, events, on_event,
         record, masks, torch.device(device), channels_last, seed, seed if order_seed is None else order_seed,

@@ -43,6 +43,11 @@ def curve(schedule: Schedule) -> Curve:
     return CURVES[schedule]
 
 
+def warm() -> None:
+    """Make the first optimizer of a process: torch then imports its compiler, a second that belongs to no training."""
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
 def make_optimizer(
     model: nn.Module, optimizer: Optimizer, *, lr: float, momentum: float, nesterov: bool, weight_decay: float
 ) -> torch.optim.Optimizer:

@@ -89,10 +89,23 @@ def xy_step(model: nn.Module, batch: Batch, *, loss_fn: LossFn | None = None) ->
     if y is None:
         return Step(as_ids(ids), logits, None, None)
     labels = y if isinstance(y, Tensor) else torch.as_tensor(np.asarray(y), device=logits.device)
-    loss = (loss_fn or per_row_loss)(logits, labels)
+    try:
+        loss = (loss_fn or per_row_loss)(logits, labels)
+    except IndexError as error:
+        raise BadInput(_outside(as_ids(ids), logits, labels) or str(error)) from error
     if loss.shape[:1] != logits.shape[:1]:
         raise BadInput(f"loss_fn must give one loss per row, [{len(logits)}], not {list(loss.shape)}: reduction='none'")
     return Step(as_ids(ids), logits, labels, loss.flatten(1).mean(1) if loss.dim() > 1 else loss)
+
+
+def _outside(ids: np.ndarray | None, logits: Tensor, labels: Tensor) -> str:
+    """Which class numbers the outputs do not have, and in which rows; "" where that is not what is wrong."""
+    if logits.dim() != 2 or labels.shape != logits.shape[:1] or labels.is_floating_point():
+        return ""
+    wrong = ((labels < 0) | (labels >= logits.shape[1])).nonzero().flatten().cpu().numpy()
+    rows = (wrong if ids is None else ids[wrong])[:5].tolist()
+    found = labels.cpu().numpy()[wrong[:5]].tolist()
+    return f"labels {found} of rows {rows} are not in 0..{logits.shape[1] - 1}, the model's outputs" if rows else ""
 
 
 def transformers_step(model: nn.Module, batch: Mapping[str, Any]) -> Step:
@@ -200,7 +213,12 @@ def first_rows(batch: Batch, count: int, rows: int) -> Batch:
     return _cut(batch, slice(0, count), rows)
 
 
-def _cut(batch: Batch, part: slice, rows: int) -> Batch:
+def chosen_rows(batch: Batch, at: Tensor, rows: int) -> Batch:
+    """The batch with the rows at positions `at`, int64 `[r]` on the CPU."""
+    return _cut(batch, at, rows)
+
+
+def _cut(batch: Batch, part: slice | Tensor, rows: int) -> Batch:
     """Every tensor, array or list of `rows` entries is cut. A tuple is a container, a list of `rows` entries is rows."""
     if isinstance(batch, Mapping):
         return {name: _cut(value, part, rows) for name, value in batch.items()}
@@ -208,7 +226,9 @@ def _cut(batch: Batch, part: slice, rows: int) -> Batch:
         return batch[part]
     if isinstance(batch, tuple) or (isinstance(batch, list) and len(batch) != rows):
         return type(batch)(_cut(value, part, rows) for value in batch)
-    return batch[part] if isinstance(batch, list) else batch
+    if not isinstance(batch, list):
+        return batch
+    return [batch[at] for at in part.tolist()] if isinstance(part, Tensor) else batch[part]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

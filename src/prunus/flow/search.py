@@ -1,0 +1,132 @@
+"""Searches: methods that try plans, or train, before they decide. The flow hands them a probe, a way to fit, and a draw."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunus.core.budget import Budget
+from prunus.core.edits import Bypass
+from prunus.core.errors import BadInput, NonFinite
+from prunus.core.plan import Plan
+from prunus.core.registry import Method
+from prunus.core.rng import Rng
+from prunus.flow.calls import asks_for
+from prunus.prunables.model import ModelPrunable
+from prunus.prunables.roles import require_role
+from prunus.train.loop import fit as train
+from prunus.train.ordered import ordered
+from prunus.train.step import StepFn, infer_step, plain
+
+Probe = Callable[[Plan], float]
+
+
+def plan_search(
+    prunable: ModelPrunable,
+    found: Method,
+    budget: Budget,
+    *,
+    data: Any = None,
+    val: Any = None,
+    step: StepFn | None = None,
+    batch: int = 64,
+    seed: int = 0,
+    signals: Any = None,
+    options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What a search decides.
+
+    Args:
+        prunable: the model; it is left as it was.
+        found: a search.
+        budget: over the unit it removes.
+        data: rows of role fit, for searches that train; for those that probe where `val` is not given.
+        val: rows of role val: what a probe measures the loss on.
+        step: adapter of a batch.
+        batch: rows at a time while probing.
+        seed: for searches that draw or train.
+        signals: not read: a search measures what it needs.
+        options: the search's own.
+
+    Raises:
+        BadInput: it probes or trains, and there are no rows for that.
+    """
+    found.check_options(dict(options or {}))
+    function, given = found.load(), dict(options or {})
+    step = step or prunable.step
+    if asks_for(function, "rng"):
+        given["rng"] = Rng(seed, found.id)
+    if asks_for(function, "probe"):
+        given["probe"] = probe_of(prunable, _rows(val if val is not None else data, found, "probes"), step, batch)
+    if asks_for(function, "fit"):
+        given["fit"] = fit_of(_rows(data, found, "trains"), step, seed)
+    plan = function(prunable, budget, **given)
+    made = {"method": found.id, "options": dict(options or {}), "seed": seed, **plan.provenance}
+    if prunable.example is not None:
+        made["example"] = prunable.describe()
+    return replace(plan, provenance=made, fingerprint=prunable.fingerprint())
+
+
+def _rows(rows: Any, found: Method, does: str) -> Any:
+    if rows is None:
+        raise BadInput(f"{found.id} {does}: pass data= (rows of role fit), or val= (rows of role val) for probes")
+    return rows
+
+
+def probe_of(prunable: ModelPrunable, rows: Any, step: StepFn | None = None, batch: int = 64) -> Probe:
+    """`probe(plan)`: mean loss over the rows of the model under a plan; small is good. Its exponential is a language
+    model's perplexity, every row counting alike.
+
+    Plans that only leave things out are tried on copies that share the model's tensors.
+    """
+    require_role(rows, {"fit", "val"}, what="a search")
+    batches = [plain(one) for one in ordered(rows, batch)]
+    if not batches:
+        raise BadInput("there are no rows to probe on")
+    step = step or infer_step(batches[0])
+
+    def probe(plan: Plan) -> float:
+        model = _tried(prunable, plan).eval()
+        with torch.inference_mode():
+            losses = [step(model, one).loss for one in batches]
+        if any(loss is None for loss in losses):
+            raise BadInput("a probe needs a loss for each row: give labels, or a step that returns loss")
+        mean = float(torch.cat([loss.double() for loss in losses if loss is not None]).mean())
+        if not torch.isfinite(torch.tensor(mean)):
+            raise NonFinite(f"the loss of a plan is {mean}: look at the model's weights and at the rows")
+        return mean
+
+    return probe
+
+
+def _tried(prunable: ModelPrunable, plan: Plan) -> nn.Module:
+    if not all(isinstance(edit, Bypass) for edit in plan.edits):
+        return prunable.apply(replace(plan, fingerprint=""))
+    prunable.graph_for(plan)
+    if any(":" in name for name in plan.groups):
+        prunable.branch_outputs  # noqa: B018 - found once, on the whole model
+    twin = copy.copy(prunable)  # with what was recorded
+    twin.model = sharing(prunable.model)
+    return twin.apply(replace(plan, fingerprint=""), inplace=True)
+
+
+def sharing(model: nn.Module) -> nn.Module:
+    """A copy of the modules around the same parameters and buffers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def fit_of(rows: Any, step: StepFn | None, seed: int) -> Callable[..., Any]:
+    """`fit(model, steps=..., **settings)`: the training loop on fit rows; settings are those of `train.loop.fit`."""
+    require_role(rows, {"fit"}, what="training in a search")
+
+    def fit(model: nn.Module, **settings: Any) -> Any:
+        given: dict[str, Any] = {"step": step, "seed": seed, **settings}
+        return train(model, rows, **given)
+
+    return fit
