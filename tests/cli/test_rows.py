@@ -238,3 +238,24 @@ def test_rows_that_are_not_finite_are_quarantined(made, here):
     assert "train.npz:6" in refused(2, *plan, "p")
     found = done(*plan, "p", "--quarantine", "--json").json
     assert found["kept"] == 120 and any("quarantined" in reason for reason in found["reasons"])
+
+
+def test_near_duplicates_are_named_with_what_stands_for_them(here):
+    x = np.random.default_rng(0).standard_normal((40, 6))
+    x[20:30] = x[:10] * 1.5
+    np.savez("e.npz", id=np.array([f"row{row:02d}" for row in range(40)]), embedding=x)
+    found = done("duplicates", "e.npz", "--eps", 0.001, "--out", "pairs.csv", "--keep", "easy", "--json").json
+    assert {frozenset((p["prunus_id"], p["kept"])) for p in found["pairs"]} == {
+        frozenset((f"row{row:02d}", f"row{row + 20}")) for row in range(10)
+    }
+    assert found["curve"][0] == {"eps": 0.0001, "kept": 30, "share": 0.75}
+    assert (here / "pairs.csv").read_text("utf-8").splitlines()[0] == "prunus_id,kept,cosine"
+    assert "10 at eps 0.001" in done("duplicates", "e.npz", "--eps", 0.001, "--rule", "greedy").out
+    for words, what in (
+        (("--rule", "greedy"), "name one, --eps"),
+        (("--out", "x.csv"), "--eps"),
+        (("--eps", 0.1, "--out", "x.txt"), "not as 'x.txt'"),
+        (("--eps", 0.1, "--out", "pairs.csv"), "pairs.csv"),
+        (("f.npz",), "one folder or table"),
+    ):
+        assert what in refused(2, "duplicates", "e.npz", *words)

@@ -18,6 +18,7 @@ from prunus.cli import (
     catalogue,
     check,
     compare,
+    duplicates,
     export,
     measure,
     plan,
@@ -39,7 +40,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (catalogue, check, signals, score, plan, apply, export, recover, measure, compare, report, sweep, run):
+for verb in (
+    catalogue,
+    check,
+    duplicates,
+    signals,
+    score,
+    plan,
+    apply,
+    export,
+    recover,
+    measure,
+    compare,
+    report,
+    sweep,
+    run,
+):
     verb.register(app)
 
 
