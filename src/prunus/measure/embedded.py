@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.core.errors import BadInput, require
+from prunus.core.errors import BadInput
 from prunus.core.rng import Rng
+from prunus.maths.linear_probe import fitted
 
 Floats = NDArray[np.float64]
 BYTES = 64 << 20
@@ -18,7 +19,7 @@ MOST = 4000
 
 
 def probe(
-    kept: NDArray[np.floating], labels: NDArray[np.integer], queries: NDArray[np.floating], *, strength: float = 1.0
+    kept: NDArray[np.floating], labels: NDArray[np.integer], queries: NDArray[np.floating], *, ridge: float = 1.0
 ) -> NDArray[np.int64]:
     """Class of every query by logistic regression on the embedding of the kept rows, int64 `[q]`: a linear probe.
 
@@ -26,18 +27,14 @@ def probe(
         kept: `[n, d]`; columns are scaled to mean 0 and variance 1.
         labels: `[n]`, class numbers.
         queries: `[q, d]`.
-        strength: C of scikit-learn, the inverse of the penalty.
+        ridge: see `maths.linear_probe`.
 
     Raises:
         MissingExtra: scikit-learn is not installed.
     """
-    if len(names := np.unique(labels)) == 1:
-        return np.full(len(queries), names[0], dtype=np.int64)
-    linear = require("sklearn.linear_model", "data")
     mean, scale = kept.mean(0, dtype=np.float64), kept.std(0, dtype=np.float64)
     scale = np.where(scale > 0, scale, 1.0)
-    fitted = linear.LogisticRegression(C=strength, max_iter=1000).fit((kept - mean) / scale, labels)
-    return np.asarray(fitted.predict((queries - mean) / scale), dtype=np.int64)
+    return np.asarray(fitted((kept - mean) / scale, labels, ridge).predict((queries - mean) / scale), dtype=np.int64)
 
 
 def copies(x: NDArray[np.floating], eps: float = 0.05) -> float:
