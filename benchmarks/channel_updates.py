@@ -8,21 +8,17 @@ cifar10-jpeg300. Needs PRUNUS_DATA (cifar10/, weights/).
 from __future__ import annotations
 
 import argparse
-import io
+import copy
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor
+from cifar import correct, resnet, tensors
+from torch import Tensor, nn
 
 from prunus.channels.l1 import l1
 from prunus.channels.obspa import obspa
@@ -33,9 +29,7 @@ from prunus.compensate.reader import Matrix
 from prunus.compensate.sweep import sweep
 from prunus.core.edits import AddBias
 from prunus.core.rng import Rng
-from prunus.train.models import CifarResNet
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TAPS = 9
 SCORES: dict[str, Callable[[Any], Tensor]] = {
     "random": lambda group: random(group, rng=Rng(0, "channels/random")),
@@ -47,20 +41,7 @@ SCORES: dict[str, Callable[[Any], Tensor]] = {
 UPDATES: dict[str, Any] = {"none": None, "mean_bias": mean_bias, "sweep": sweep, "joint_ls": joint_ls}
 
 
-def images(path: Path, rows: int) -> tuple[Tensor, Tensor]:
-    """The first rows of a parquet file, normalised, and their labels."""
-    table = pq.read_table(path).slice(0, rows).to_pydict()
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in table["img"]])
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1), torch.tensor(table["label"])
-
-
-def accuracy(net: CifarResNet, x: Tensor, y: Tensor) -> float:
-    """Percent right."""
-    return 100 * sum(int((net(a).argmax(1) == b).sum()) for a, b in zip(x.split(250), y.split(250))) / len(y)
-
-
-def reader_of(net: CifarResNet, name: str, calib: Tensor) -> Matrix:
+def reader_of(net: nn.Module, name: str, calib: Tensor) -> Matrix:
     """The second convolution of a block, with the statistics of what it reads now."""
     conv = net.get_submodule(f"{name}.conv2")
     caught: list[Tensor] = []
@@ -72,7 +53,7 @@ def reader_of(net: CifarResNet, name: str, calib: Tensor) -> Matrix:
     return Matrix(f"{name}.conv2", f"{name}.conv2.weight", conv.weight, 1, mean, columns @ columns.T)
 
 
-def prune(net: CifarResNet, name: str, calib: Tensor, share: float, score: Any, update: Any) -> None:
+def prune(net: nn.Module, name: str, calib: Tensor, share: float, score: Any, update: Any) -> None:
     """Drop a share of one block's inner channels, in place, as zeros in the reader."""
     reader = reader_of(net, name, calib)
     block = net.get_submodule(name)
@@ -97,23 +78,21 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=256, help="calibration images")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.3, 0.5], help="shares of channels dropped")
     args = parser.parse_args()
-    data = Path(os.environ.get("PRUNUS_DATA", "../shared/data"))
-    weights = load_file(data / "weights/cifar10-resnet20.safetensors")
-    x, y = images(data / "cifar10/test.parquet", args.test)
-    calib, _ = images(data / "cifar10/train.parquet", args.fit)
+    dense = resnet()
+    x, y = tensors("test", args.test)
+    calib, _ = tensors("train", args.fit)
     rows: list[dict[str, Any]] = []
     with torch.no_grad():
         for share in [0.0, *args.shares]:
             for score in SCORES if share else ["l1"]:
                 row: dict[str, Any] = {"dropped": share, "score": score}
                 for update in UPDATES if share else ["none"]:
-                    net = CifarResNet(20).eval()
-                    net.load_state_dict(weights)
+                    net = copy.deepcopy(dense)
                     for stage in (1, 2, 3):
                         for block in range(3):
                             name = f"layer{stage}.{block}"
                             prune(net, name, calib, share, SCORES[score], UPDATES[update])
-                    row[update] = round(accuracy(net, x, y), 2)
+                    row[update] = round(100 * float(correct(net, x, y).mean()), 2)
                 rows.append(row)
     print(json.dumps({"data": "cifar10-jpeg300", "test": args.test, "fit": args.fit, "accuracy": rows}, indent=1))
 

@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from channel_updates import images
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from cifar import correct, resnet, tensors
+from torch import Tensor
 
 from prunus.core import registry
 from prunus.core.plan import Plan
@@ -32,7 +28,6 @@ from prunus.flow.signals import module_signals
 from prunus.measure.stats import Difference, over_rows, verdicts
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals
-from prunus.train.models import CifarResNet
 
 SEEDS = 5
 
@@ -40,12 +35,11 @@ SEEDS = 5
 class Bench:
     """The model, its signals, the test images, and the accuracy of controls that were measured already."""
 
-    def __init__(self, data: Path, fit: int, test: int) -> None:
-        net = CifarResNet(20).eval()
-        net.load_state_dict(load_file(data / "weights/cifar10-resnet20.safetensors"))
-        calib = images(data / "cifar10/train.parquet", fit)
+    def __init__(self, fit: int, test: int) -> None:
+        net = resnet(20)
+        calib = tensors("train", fit)
         self.prunable = ModelPrunable(net, calib[0][:1])
-        self.x, self.y = images(data / "cifar10/test.parquet", test)
+        self.x, self.y = tensors("test", test)
         self.signals, self.seconds = self._measure(calib)
         self._controls: dict[Any, np.ndarray] = {}
 
@@ -56,16 +50,9 @@ class Bench:
         assert signals is not None
         return signals, time.process_time() - start
 
-    def correct(self, net: nn.Module) -> np.ndarray:
-        """bool for each test image."""
-        with torch.inference_mode():
-            return np.concatenate(
-                [(net(a).argmax(1) == b).numpy() for a, b in zip(self.x.split(250), self.y.split(250))]
-            )
-
     def of(self, plan: Plan) -> np.ndarray:
         """Right or wrong, image by image, under a plan."""
-        return self.correct(self.prunable.apply(plan))
+        return correct(self.prunable.apply(plan), self.x, self.y)
 
     def controls(self, plan: Plan) -> np.ndarray:
         """Share of the controls that are right `[images]`; measured once for equal counts and update."""
@@ -114,9 +101,9 @@ def main() -> None:
     parser.add_argument("--budget", default="50% macs", help="what stays")
     parser.add_argument("--only", nargs="*", help="names of criteria; all by default")
     args = parser.parse_args()
-    bench = Bench(Path(os.environ.get("PRUNUS_DATA", "../shared/data")), args.fit, args.test)
+    bench = Bench(args.fit, args.test)
     head = {"data": "cifar10-jpeg300", "test": args.test, "fit": args.fit, "scope": args.scope, "budget": args.budget}
-    dense = percent(bench.correct(bench.prunable.model).mean())
+    dense = percent(correct(bench.prunable.model, bench.x, bench.y).mean())
     print(json.dumps({**head, "dense": dense, "signal_seconds": round(bench.seconds, 1)}), flush=True)
     names = [m.name for m in criteria() if not args.only or m.name in args.only]
     wanted = [(name, update) for name in names for update in ("none", "joint_ls")]

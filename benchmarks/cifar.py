@@ -23,6 +23,18 @@ def images(role: str, size: int | None = None, limit: int | None = None) -> tupl
     return torch.cat([x for _, x, _ in batches]), np.concatenate([np.asarray(y) for _, _, y in batches])
 
 
-def resnet20() -> torch.nn.Module:
-    """The network that was trained on all training images, labels and all."""
-    return open_model("prunus:resnet20", weights=str(DATA / "weights/cifar10-resnet20.safetensors"))
+def tensors(role: str, rows: int) -> tuple[Tensor, Tensor]:
+    """The first images of a role as they are, 32 pixels wide, and their labels."""
+    x, labels = images(role, limit=rows)
+    return x, torch.from_numpy(labels)
+
+
+def resnet(depth: int = 20) -> torch.nn.Module:
+    """The network of 20 or 56 layers that was trained on all training images, labels and all; in evaluation mode."""
+    return open_model(f"prunus:resnet{depth}", weights=str(DATA / f"weights/cifar10-resnet{depth}.safetensors")).eval()
+
+
+def correct(net: torch.nn.Module, x: Tensor, y: Tensor) -> np.ndarray:
+    """bool for each image."""
+    with torch.inference_mode():
+        return np.concatenate([(net(a).argmax(1) == b).numpy() for a, b in zip(x.split(250), y.split(250))])

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from prunus.recipe import load
 from prunus.report import runfolder
-from prunus.report.heat import heats
 from prunus.run import run_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "data-pruning-digits.toml"
@@ -34,7 +33,7 @@ def main() -> None:
     begun = time.perf_counter()
     done = run_recipe(load(asked.recipe, asked.changes), runs=asked.runs, jobs=asked.jobs)
     seconds = time.perf_counter() - begun
-    for heat in heats(runfolder.read(done.folder).results):
+    for heat in runfolder.read(done.folder).heats:
         for row in heat.rows:
             for (setting, budget), cell in zip(heat.columns, row.cells):
                 if cell is not None:

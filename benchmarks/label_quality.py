@@ -10,7 +10,7 @@ from interleaved import line
 
 import prunus as px
 from prunus.core.rng import Rng, torch_fork
-from prunus.maths.logistic import fitted
+from prunus.maths.linear_probe import fitted
 from prunus.rows.label_quality import label_quality
 from prunus.signals.rowset import Signals
 from prunus.train.loop import fit
@@ -50,7 +50,7 @@ def main() -> None:
 
     def probes() -> None:
         for out in held:
-            fitted(wide[~out], y[~out], 10, 10.0)
+            fitted(wide[~out], y[~out], 10.0)
 
     ways = {"folds x probe": probes, "label_quality": lambda: label_quality(signals, rng=Rng(0, "x"))}
     line("label quality by probes / its floor", ways, over="folds x probe", limit=1.2, **facts)

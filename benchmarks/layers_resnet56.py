@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from channel_updates import images
-from safetensors.torch import load_file
-from torch import Tensor
+from cifar import correct, resnet, tensors
 
 import prunus as px
-from prunus.core.plan import Plan
 from prunus.measure.stats import over_rows, verdicts
 from prunus.prunables.model import ModelPrunable
-from prunus.train.models import CifarResNet
 
 SEEDS = 5
 ARMS: dict[str, dict[str, Any]] = {
@@ -38,13 +31,6 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def correct(prunable: ModelPrunable, plan: Plan | None, x: Tensor, y: Tensor) -> np.ndarray:
-    """bool for each test image."""
-    net = prunable.model if plan is None else prunable.apply(plan)
-    with torch.inference_mode():
-        return np.concatenate([(net(a).argmax(1) == b).numpy() for a, b in zip(x.split(250), y.split(250))])
-
-
 def main() -> None:
     """The dense model, the random plans, then one line for each way to choose."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,15 +38,13 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=128, help="training images for criteria and probes")
     parser.add_argument("--drop", type=int, default=5, help="blocks that go")
     args = parser.parse_args()
-    data = Path(os.environ.get("PRUNUS_DATA", "../shared/data"))
-    net = CifarResNet(56).eval()
-    net.load_state_dict(load_file(data / "weights/cifar10-resnet56.safetensors"))
-    calib = images(data / "cifar10/train.parquet", args.fit)
+    net = resnet(56)
+    calib = tensors("train", args.fit)
     prunable, budget = ModelPrunable(net, calib[0][:1]), f"drop {args.drop} layers"
-    x, y = images(data / "cifar10/test.parquet", args.test)
-    dense = correct(prunable, None, x, y)
+    x, y = tensors("test", args.test)
+    dense = correct(net, x, y)
     plans = [px.plan(prunable, "layers/random", budget, seed=seed) for seed in range(SEEDS)]
-    random = np.mean([correct(prunable, plan, x, y) for plan in plans], axis=0)
+    random = np.mean([correct(prunable.apply(plan), x, y) for plan in plans], axis=0)
     head = {"data": "cifar10-jpeg300", "test": args.test, "fit": args.fit, "budget": budget}
     shares = {"dense": round(100 * float(dense.mean()), 2), "random": round(100 * float(random.mean()), 2)}
     print(json.dumps({**head, **shares}), flush=True)
@@ -69,7 +53,7 @@ def main() -> None:
         start = time.process_time()
         plan = px.plan(prunable, f"layers/{arm.split(' ')[0]}", budget, data=calib, **options)
         spent = time.process_time() - start
-        found = correct(prunable, plan, x, y)
+        found = correct(prunable.apply(plan), x, y)
         gap = over_rows(found.astype(float), random)
         low, high = gap.interval or (0.0, 0.0)
         told = {"accuracy": found.mean(), "difference": gap.mean, "low": low, "high": high}

@@ -10,16 +10,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from channel_updates import images
-from safetensors.torch import load_file
+from cifar import correct, resnet, tensors
 from torch import nn
 
 import prunus as px
@@ -28,7 +24,6 @@ from prunus.flow.controls import random_like
 from prunus.measure.stats import over_rows, verdicts
 from prunus.prunables.edits import set_weights
 from prunus.prunables.model import ModelPrunable
-from prunus.train.models import CifarResNet
 
 SEEDS = 5
 
@@ -44,16 +39,10 @@ def main() -> None:
     )
     parser.add_argument("--budget", default="60% macs", help="what stays")
     args = parser.parse_args()
-    data = Path(os.environ.get("PRUNUS_DATA", "../shared/data"))
-    net = CifarResNet(20).eval()
-    net.load_state_dict(load_file(data / "weights/cifar10-resnet20.safetensors"))
-    x, y = images(data / "cifar10/test.parquet", args.test)
-    rows = images(data / "cifar10/train.parquet", args.fit)
+    net = resnet(20)
+    x, y = tensors("test", args.test)
+    rows = tensors("train", args.fit)
     prunable = ModelPrunable(net, x[:1])
-
-    def correct(model: nn.Module) -> np.ndarray:
-        with torch.inference_mode():
-            return np.concatenate([(model(a).argmax(1) == b).numpy() for a, b in zip(x.split(250), y.split(250))])
 
     def trained(plan: Plan) -> nn.Module:
         model = copy.deepcopy(net)
@@ -73,8 +62,8 @@ def main() -> None:
         spent = time.process_time() - start
         plain = plain or plan
         controls = [replace(random_like(plan, seed), edits=plain.edits) for seed in range(SEEDS)]
-        random = np.mean([correct(prunable.apply(one)) for one in controls], axis=0)
-        before, after = correct(trained(plan)), correct(prunable.apply(plan))
+        random = np.mean([correct(prunable.apply(one), x, y) for one in controls], axis=0)
+        before, after = correct(trained(plan), x, y), correct(prunable.apply(plan), x, y)
         gap = over_rows(after.astype(float), random)
         shares = {"before": before.mean(), "after": after.mean(), "random": random.mean(), "difference": gap.mean}
         shares |= {"macs": plan.planned["macs"] / plan.dense["macs"]}
@@ -82,7 +71,7 @@ def main() -> None:
         lines.append({**line, "cpu_seconds": round(spent, 1)})
         gaps.append(gap)
     head = {"data": "cifar10-jpeg300", "test": args.test, "fit": args.fit, "steps": args.steps, "budget": args.budget}
-    print(json.dumps({**head, "strength": args.strength, "dense": round(100 * float(correct(net).mean()), 2)}))
+    print(json.dumps({**head, "strength": args.strength, "dense": round(100 * float(correct(net, x, y).mean()), 2)}))
     for line, word in zip(lines, verdicts(gaps, better="higher")):
         print(json.dumps({**line, "verdict": "below random" if word == "worse" else word}))
 

@@ -57,7 +57,7 @@ def digits(count: int) -> tuple[Tensor, np.ndarray]:
 
 def features(x: Tensor) -> np.ndarray:
     found = collect(
-        cifar.resnet20(), (x, torch.zeros(len(x), dtype=torch.long)), ("embedding",), batch=250, progress=False
+        cifar.resnet(), (x, torch.zeros(len(x), dtype=torch.long)), ("embedding",), batch=250, progress=False
     )
     assert found.rows is not None
     return found.rows.embedding.numpy()

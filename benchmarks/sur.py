@@ -148,7 +148,7 @@ def one_class(count: int, seeds: int, rows: int) -> None:
     x = x[np.flatnonzero(y == CAT)[:rows]]
     labels = torch.full((len(x),), CAT)
     begin = time.process_time()
-    signals = collect(cifar.resnet20(), (x, labels), ("embedding", "stability", "loss"), batch=250, progress=False).rows
+    signals = collect(cifar.resnet(), (x, labels), ("embedding", "stability", "loss"), batch=250, progress=False).rows
     assert signals is not None
     spent = round(time.process_time() - begin, 1)
     score = GroupScore(signals.loss.numpy(), signals.ids, "hard", signals, "cats")

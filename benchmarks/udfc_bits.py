@@ -9,17 +9,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
-from pathlib import Path
 
 import numpy as np
-import torch
-from channel_updates import images
-from safetensors.torch import load_file
+from cifar import correct, resnet, tensors
 
 from prunus.measure.stats import over_rows, verdicts
 from prunus.recovery.udfc_bits import udfc_bits
-from prunus.train.models import CifarResNet
 
 
 def main() -> None:
@@ -28,20 +23,17 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=2000, help="test images")
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 5, 4, 3], help="bits of a weight")
     args = parser.parse_args()
-    data = Path(os.environ.get("PRUNUS_DATA", "../shared/data"))
-    net = CifarResNet(20).eval()
-    net.load_state_dict(load_file(data / "weights/cifar10-resnet20.safetensors"))
-    x, y = images(data / "cifar10/test.parquet", args.test)
+    net = resnet(20)
+    x, y = tensors("test", args.test)
     row = (np.zeros((1, 3, 32, 32), dtype=np.float32), np.zeros(1, dtype=np.int64))
 
-    def correct(model: torch.nn.Module) -> np.ndarray:
-        with torch.inference_mode():
-            return np.concatenate([(model(a).argmax(1) == b).numpy() for a, b in zip(x.split(250), y.split(250))])
-
-    print(json.dumps({"data": "cifar10-jpeg300", "test": args.test, "dense": round(100 * correct(net).mean(), 2)}))
+    print(
+        json.dumps({"data": "cifar10-jpeg300", "test": args.test, "dense": round(100 * correct(net, x, y).mean(), 2)})
+    )
     lines, gaps = [], []
     for bits in args.bits:
-        plain, repaired = (correct(udfc_bits(copy.deepcopy(net), row, bits=bits, repair=way)) for way in (False, True))
+        nets = [udfc_bits(copy.deepcopy(net), row, bits=bits, repair=way) for way in (False, True)]
+        plain, repaired = (correct(one, x, y) for one in nets)
         gap = over_rows(repaired.astype(float), plain.astype(float))
         shares = {"rounded": plain.mean(), "repaired": repaired.mean(), "difference": gap.mean}
         lines.append({"bits": bits, **{name: round(100 * float(value), 2) for name, value in shares.items()}})

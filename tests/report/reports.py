@@ -15,7 +15,7 @@ from prunus.flow.curation import compare_rows
 from prunus.flow.rows import plan_rows
 from prunus.prunables.dataset import Dataset
 from prunus.report import build, heat, theory
-from prunus.report.data import ReportData, Verdict
+from prunus.report.data import Heat, Panels, ReportData, Verdict
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -216,13 +216,27 @@ def _setting(setting: str, level: float, lost: float, noisy: int) -> list[Row]:
     return rows
 
 
+def heats(results: Results) -> tuple[Heat, ...]:
+    """The tables of results."""
+    return heat.heats(results, heat.pictures(results))
+
+
+def panels(results: Results) -> tuple[Panels, ...]:
+    """The curves of results."""
+    return heat.panels(heat.pictures(results), heats(results))
+
+
+def rest(results: Results) -> Results:
+    """What no table shows."""
+    return heat.rest(results, heat.pictures(results))
+
+
 def picture_report() -> ReportData:
     """Which methods beat random, drawn."""
     results = picture_results()
-    heats, panels = heat.heats(results), heat.panels(results)
-    title = "Which data-pruning methods beat random rows?"
-    curves = theory.theory_curves(results)
-    return ReportData(title, results, command="prunus run picture.toml", heats=heats, panels=panels, curves=curves)
+    title, drawn = "Which data-pruning methods beat random rows?", panels(results)
+    made = {"heats": heats(results), "panels": drawn, "curves": theory.theory_curves(drawn)}
+    return ReportData(title, results, command="prunus run picture.toml", **made)
 
 
 def selections_report() -> ReportData:

@@ -11,21 +11,21 @@ import pytest
 from prunus.core import files
 from prunus.core.errors import BadInput
 from prunus.core.results import Results, Row
-from prunus.report import figure, heat, markdown, runfolder, settings, text
+from prunus.report import figure, markdown, runfolder, settings, text
 from prunus.report.data import ReportData
 from prunus.report.heat_view import heat_table
 from prunus.report.verdicts import RAW, over_arms
-from report.reports import PICTURE, data_results, picture_report, picture_results
+from report.reports import PICTURE, data_results, heats, panels, picture_report, picture_results, rest
 
 
 def cell(name: str, setting: str, budget: str, table: int = 0):
-    made = heat.heats(picture_results())[table]
+    made = heats(picture_results())[table]
     row = next(row for row in made.rows if row.name == name)
     return row.cells[made.columns.index((setting, budget))]
 
 
 def test_one_table_for_each_training_with_settings_and_budgets_across():
-    tables = heat.heats(picture_results())
+    tables = heats(picture_results())
     assert [(t.metric, t.against, t.title) for t in tables] == [
         ("accuracy", "random_balanced", "equal steps"),
         ("accuracy", "random_balanced", "equal epochs"),
@@ -39,7 +39,7 @@ def test_one_table_for_each_training_with_settings_and_budgets_across():
 
 
 def test_best_mean_difference_first():
-    means = [sum(c.difference for c in row.cells) / 6 for row in heat.heats(picture_results())[0].rows]
+    means = [sum(c.difference for c in row.cells) / 6 for row in heats(picture_results())[0].rows]
     assert means == sorted(means, reverse=True)
 
 
@@ -63,12 +63,12 @@ def test_the_correction_counts_every_cell_of_the_table():
     one = arm("a", [0.5 + gain for gain in gains])
     assert [v.word for v in over_arms(Results((*base, *one)))] == ["better"]
     noisy = [arm(f"n{i}", [0.5 + (-1) ** (i + s) * 0.01 * (s + 1) for s in range(5)]) for i in range(19)]
-    (made,) = heat.heats(Results((*base, *one, *(row for rows in noisy for row in rows))))
+    (made,) = heats(Results((*base, *one, *(row for rows in noisy for row in rows))))
     assert {c.word for row in made.rows if row.name == "a" for c in row.cells} == {"tie"}
 
 
 def test_costs_are_in_trainings_on_all_rows():
-    steps, epochs = heat.heats(picture_results())
+    steps, epochs = heats(picture_results())
     row = next(row for row in epochs.rows if row.name == "k_center")
     assert row.upfront == pytest.approx(23.2 / 22)
     assert [c.break_even for c in row.cells[:3]] == pytest.approx([23.2 / 11, 23.2 / 15.4, 23.2 / 19.8])
@@ -77,14 +77,14 @@ def test_costs_are_in_trainings_on_all_rows():
 
 
 def test_few_arms_stay_in_the_list_of_comparisons():
-    assert not heat.heats(data_results())
-    assert heat.rest(data_results()) == data_results()
+    assert not heats(data_results())
+    assert rest(data_results()) == data_results()
 
 
 def test_arms_of_the_picture_are_in_no_other_comparison():
     channels = [Row("taylor", "channels/taylor", "50% macs", s, "accuracy", 0.7 + s / 100) for s in range(3)]
     channels += [replace(r, what="random", method="channels/random", control=True) for r in channels]
-    left = heat.rest(picture_results() + Results(tuple(channels)))
+    left = rest(picture_results() + Results(tuple(channels)))
     assert {row.what for row in left if not row.what.startswith("dense")} == {"taylor", "random"}
     assert [(v.what, v.against) for v in over_arms(left)] == [("taylor", "random")]
 
@@ -94,12 +94,12 @@ def test_what_a_teacher_taught_is_compared_elsewhere():
     taught = [replace(r, what=f"{r.what}, taught by full", cost={**r.cost, "teacher_cpu_s": 22.0}) for r in one]
     plain = [replace(r, what=f"{taught[0].what} (not taught)", control=True, like=taught[0].what) for r in one]
     results = picture_results() + Results((*taught, *plain))
-    assert heat.heats(results) == heat.heats(picture_results())
-    assert {row.what for row in heat.rest(results)} >= {taught[0].what, plain[0].what}
+    assert heats(results) == heats(picture_results())
+    assert {row.what for row in rest(results)} >= {taught[0].what, plain[0].what}
 
 
 def test_curves_have_a_panel_for_each_method_and_a_line_for_each_setting():
-    steps, _ = heat.panels(picture_results())
+    steps, _ = panels(picture_results())
     assert steps.names[0] == "ccs: aum" and len(steps.names) == 5
     assert [line.name for line in steps.lines[0]] == [line.name for line in steps.base] == ["clean", "noisy"]
     assert [point.kept for point in steps.lines[0][0].points] == [10, 30, 50]
@@ -118,7 +118,7 @@ def test_every_form_shows_the_table(write, found):
 
 def test_a_cell_with_no_arm_is_a_dash():
     rows = tuple(r for r in picture_results() if not (r.what.startswith("k_center (clean") and r.budget == "10% rows"))
-    made = heat.heats(Results(rows))[0]
+    made = heats(Results(rows))[0]
     line = next(line for line in heat_table(made)["lines"] if line["name"] == "k_center")
     assert line["cells"][2]["difference"] == "–" and line["cells"][3]["difference"] != "–"
 
@@ -131,8 +131,8 @@ def alone(setting: str) -> Results:
 
 def test_runs_side_by_side_are_settings():
     both = settings.joined([(data, alone(f"{data}, equal_steps")) for data in ("clean", "noisy")])
-    (made,) = heat.heats(both)
-    expected = heat.heats(picture_results())[0]
+    (made,) = heats(both)
+    expected = heats(picture_results())[0]
     assert made.columns == expected.columns
     assert {r.name: r.cells for r in made.rows} == {r.name: r.cells for r in expected.rows}
 

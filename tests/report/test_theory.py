@@ -9,7 +9,7 @@ import pytest
 from prunus.core.results import Results
 from prunus.maths.perceptron_theory import examples_per_parameter, expected_errors
 from prunus.report import theory
-from report.reports import picture_results
+from report.reports import panels, picture_results
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_the_end_that_is_kept_stands_in_the_name(name, end):
 
 
 def test_a_chart_for_each_setting_with_measured_and_expected_lines():
-    found = theory.theory_curves(picture_results())
+    found = theory.theory_curves(panels(picture_results()))
     assert len(found) == 4
     for curve in found:
         assert [line.name for line in curve.series if not line.expected] == [
@@ -36,7 +36,7 @@ def test_a_chart_for_each_setting_with_measured_and_expected_lines():
 
 
 def test_ratios_are_errors_over_those_of_random_rows():
-    curve = theory.theory_curves(picture_results())[0]
+    curve = theory.theory_curves(panels(picture_results()))[0]
     hard = next(line for line in curve.series if line.name.startswith("el2n"))
     assert [point.kept for point in hard.points] == [10, 30, 50]
     assert hard.points[0].value == pytest.approx((1 - 0.52 + 0.21) / (1 - 0.52), rel=0.02)
@@ -48,11 +48,11 @@ def test_ratios_are_errors_over_those_of_random_rows():
 
 def test_no_chart_where_no_arm_keeps_an_end():
     rows = tuple(row for row in picture_results() if "keep=" not in row.what)
-    assert not theory.theory_curves(Results(rows))
+    assert not theory.theory_curves(panels(Results(rows)))
 
 
 def test_no_chart_where_random_rows_fall_as_no_curve_of_the_theory_does():
     """Ten times the error at a tenth of the rows is the steepest the theory knows."""
     levels = {"10% rows": 0.03, "30% rows": 0.9, "50% rows": 0.97}
     steep = [replace(row, value=levels[row.budget]) if row.budget in levels else row for row in picture_results()]
-    assert not theory.theory_curves(Results(tuple(steep)))
+    assert not theory.theory_curves(panels(Results(tuple(steep))))

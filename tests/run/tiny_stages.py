@@ -127,7 +127,7 @@ def threads(inputs: Mapping[str, Path], params: dict[str, Any], out: Path) -> No
 
 
 def _warm() -> None:
-    time.sleep(0.2)
+    time.sleep(0.2)  # much longer than a batch: the test sees that what warms up isn't on the clock of the first one
 
 
 STAGES = {

@@ -46,9 +46,10 @@ def tables_of(folder: str | Path) -> list[Table]:
         raise BadInput(f"{folder} lacks {missing} of the results that its recipe asks for: run it to the end first")
     if better_is(metric) == "lower":
         raise BadInput(f"tables are of metrics that are better when high, and {name} measured {metric}")
+    drawn = pictures(run.results)
     found = [
         _table(run, picture, heat, first)
-        for picture, heat in zip(pictures(run.results), heats(run.results))
+        for picture, heat in zip(drawn, heats(run.results, drawn))
         for first in dict.fromkeys(first for first, _ in heat.columns)
     ]
     if not found:

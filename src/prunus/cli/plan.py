@@ -258,9 +258,9 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
         return None
     if method.unit == "weights" and "layers" not in settings and hasattr(opened.net, "config"):
         settings = {**settings, "layers": "blocks"}  # embeddings and heads are left alone, as everyone does
-    own: Settings = {"signals": found.signals, "seed": pick["seed"], **settings, **options}
-    if method.kind == "search":
-        own["data"] = found.data  # it probes or trains on the rows itself
+    # A search measures what it needs on the rows themselves.
+    measured: Settings = {"data": found.data} if method.kind == "search" else {"signals": found.signals}
+    own: Settings = {**measured, "seed": pick["seed"], **settings, **options}
     if score is None:
         return planned(found.prunable, method.id, budget, **own)
     return planned(score, budget, model=found.prunable, **own)

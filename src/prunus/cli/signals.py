@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from prunus.signals.modules import ModuleSignals
     from prunus.signals.rowset import Signals
 
-OVER_CHECKPOINTS = ("gradient_variance", "gradient_std")
 CHEAPER = "a smaller --model or --size, or fewer rows ('DATA?limit=5000')"
 
 
@@ -84,7 +83,7 @@ def signals(
             return _record(opened, part, names, length, {**settings, "lr": lr}, own, seed), None
         from prunus.signals.collect import collect
 
-        states: dict[str, Any] = {"checkpoints": _files(checkpoints)} if set(names) & set(OVER_CHECKPOINTS) else {}
+        states: dict[str, Any] = {"checkpoints": _files(checkpoints)} if _over_checkpoints(names) else {}
         found = collect(opened.net, part, names, out=to, **settings, **states)
         return found.rows, found.modules
 
@@ -101,12 +100,19 @@ def signals(
     _tell(rows, found, modules, place, as_json)
 
 
+def _over_checkpoints(names: list[str]) -> bool:
+    """Whether one of these signals is measured over earlier states of the model."""
+    from prunus.signals.catalogue import provider
+
+    return bool(set(names) & set(provider("gradient_variance").provides))
+
+
 def _trained(names: list[str], epochs: int) -> bool:
     """Whether these signals come from a training run; refuses a length without one, and one without a length."""
     from prunus.signals.catalogue import provider
 
     recorded = [name for name in names if provider(name).level in ("training", "folds")]
-    if epochs and set(names) & set(OVER_CHECKPOINTS):
+    if epochs and _over_checkpoints(names):
         return True
     if recorded and not epochs:
         raise BadInput(

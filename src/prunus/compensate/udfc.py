@@ -3,10 +3,10 @@
 Removes: nothing; makes up for removed channels, neurons.
 Needs: the filters that make each input, with their norms folded in; no data at all.
 Cost: one solve of the size of what stays for each reader: kept^3 + kept^2 * weights of a filter.
-Departures: no code could be had; the solution is our own derivation of the paper's error. With the published ridge
- (parity="official") ResNet-20 gets worse than without it, so here the ridge is a share of the mean squared norm of the
- filters, and a channel is only made up for where the predicted error falls below `most` of what it was. Channels that
- the norm has set to 0 keep their constant. Makers are those of the dense model. Quantised makers are the business of
+Departures: no code could be had; the solution is our own derivation of the paper's error. The ridge is a share of
+ the mean squared norm of the filters, where the published one is a number whatever their scale (parity="official"), and
+ a channel is only made up for where the predicted error falls below `most` of what it was. Channels that the norm has
+ set to 0 keep their constant. Makers are those of the dense model. Quantised makers are the business of
  recovery/udfc_bits.
 """
 

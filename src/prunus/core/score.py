@@ -173,6 +173,18 @@ class Score:
             raise CorruptFile(f"{folder} does not hold a whole score: {error!r}") from error
 
 
+def check_finite_rows(name: str, x: np.ndarray, ids: np.ndarray) -> None:
+    """Raise NonFinite, naming the signal and the first ids, when a row of `x [n, ...]` holds NaN or infinity."""
+    import numpy as np
+
+    wrong = np.zeros(len(x), dtype=bool)
+    for low in range(0, len(x), 4096):  # no mask as large as a signal that is mapped
+        part = ~np.isfinite(x[low : low + 4096])
+        wrong[low : low + 4096] = part.reshape(len(part), -1).any(1)
+    if wrong.any():
+        raise NonFinite(f"{name} is not finite in {int(wrong.sum())} rows, such as ids {ids[wrong][:5].tolist()}")
+
+
 def check_finite(name: str, values: np.ndarray, ids: np.ndarray) -> None:
     """Raise NonFinite, naming the group and the first ids, when a value is NaN or infinite."""
     import numpy as np

@@ -16,7 +16,7 @@ from prunus.core.score import Score
 from prunus.flow.rows import plan_rows, score_rows
 from prunus.measure.ground import Ground, ground
 from prunus.measure.measured import Measured
-from prunus.measure.stats import Difference, holm, over_rows, verdict
+from prunus.measure.stats import Difference, over_rows, verdicts
 from prunus.prunables.dataset import Dataset
 from prunus.report import build, runfolder, selections
 from prunus.report.data import ReportData, Selections, Verdict
@@ -129,8 +129,7 @@ def _verdicts(measured: Mapping[str, Sequence[Measured]], plans: list[str], budg
     gaps = [(a, b, _gap(right[a], right[b])) for a, b in pairs]
     found = [(a, b, gap) for a, b, gap in gaps if gap is not None]
     made: list[Verdict] = []
-    for (a, b, gap), p in zip(found, holm([gap.p for _, _, gap in found])):
-        word: str = verdict(gap, better="higher", adjusted=p)
+    for (a, b, gap), word in zip(found, verdicts([gap for _, _, gap in found], better="higher")):
         word = "below random" if word == "worse" and b == "random" else word
         made.append(Verdict(a, budget, JUDGED, b, word, gap.mean, gap.interval, gap.pairs))
     return tuple(made)

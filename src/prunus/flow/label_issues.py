@@ -173,8 +173,8 @@ def label_issues(
         at = group.keep_order("hard")[: max(1, round(share * len(data)))]
     else:
         assert probs is not None and limits is not None
-        called = RULES[rule](probs, labels, limits, data.ids)
-        at = np.array([row for row in group.keep_order("hard").tolist() if called[row]], dtype=np.int64)
+        called, order = RULES[rule](probs, labels, limits, data.ids), group.keep_order("hard")
+        at = order[called[order]]
     suggested = np.full(at.size, UNKNOWN) if probs is None else best_other(probs[at], labels[at]).argmax(1)
     values = np.asarray(group.values, np.float64)[at]
     reasons = [f"{method.id} {value:.3g}" for value in values.tolist()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -36,7 +37,6 @@ def plan_search(
     step: StepFn | None = None,
     batch: int = 64,
     seed: int = 0,
-    signals: Any = None,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """What a search decides.
@@ -50,7 +50,6 @@ def plan_search(
         step: adapter of a batch.
         batch: rows at a time while probing.
         seed: for searches that draw or train.
-        signals: not read: a search measures what it needs.
         options: the search's own.
 
     Raises:
@@ -97,7 +96,7 @@ def probe_of(prunable: ModelPrunable, rows: Any, step: StepFn | None = None, bat
         if any(loss is None for loss in losses):
             raise BadInput("a probe needs a loss for each row: give labels, or a step that returns loss")
         mean = float(torch.cat([loss.double() for loss in losses if loss is not None]).mean())
-        if not torch.isfinite(torch.tensor(mean)):
+        if not math.isfinite(mean):
             raise NonFinite(f"the loss of a plan is {mean}: look at the model's weights and at the rows")
         return mean
 
@@ -109,7 +108,7 @@ def _tried(prunable: ModelPrunable, plan: Plan) -> nn.Module:
         return prunable.apply(replace(plan, fingerprint=""))
     prunable.graph_for(plan)
     if any(":" in name for name in plan.groups):
-        prunable.branch_outputs  # noqa: B018 - found once, on the whole model
+        prunable.record_branch_outputs()  # once, on the whole model, not on every twin
     twin = copy.copy(prunable)  # with what was recorded
     twin.model = sharing(prunable.model)
     return twin.apply(replace(plan, fingerprint=""), inplace=True)

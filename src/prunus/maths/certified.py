@@ -54,6 +54,22 @@ def squared_norms(x: NDArray[np.floating]) -> Floats:
     return found
 
 
+def shift(x: NDArray[np.floating]) -> float:
+    """Most that rounding moves a row of `centred(x)`: that of `x - mean` itself."""
+    return 2.0**-50 * largest_entry(x) * x.shape[1] ** 0.5
+
+
+def doubt(reach: Floats, dimensions: int, shift: float) -> Floats:
+    """Most that a squared distance of centred rows can be off when it is computed from float32 products.
+
+    Args:
+        reach: the two norms and the shift, summed.
+        dimensions: d of the rows.
+        shift: see `shift`.
+    """
+    return 1.01 * (dimensions + 8) * ROUNDING * reach**2 + 4 * shift * reach
+
+
 class Linear:
     """The unit with the largest `base_i + x_i . direction`, one direction after the other.
 
@@ -78,8 +94,8 @@ class Linear:
         size = float(np.sqrt((direction * direction).sum()))
         unit = (direction / (size or 1.0)).astype(np.float32)
         about = np.where(left, base + size * (self.single @ unit), -np.inf)
-        doubt = self.gamma * size * self.norms
-        near = np.flatnonzero(about + doubt >= (about - doubt).max())
+        off = self.gamma * size * self.norms
+        near = np.flatnonzero(about + off >= (about - off).max())
         exact = np.concatenate([
             base[part] + (self.x[part].astype(np.float64) * direction).sum(1)
             for part in np.split(near, range(CHUNK, near.size, CHUNK))
@@ -100,13 +116,12 @@ class Farthest:
     """
 
     def __init__(self, x: NDArray[np.floating]) -> None:
-        n, d = x.shape
+        n = x.shape[0]
         self.x, self.centres = x, np.zeros(0, dtype=np.int64)
         self.single = centred(x)
         self.squares = squared_norms(self.single)
         self.norms = np.sqrt(self.squares)
-        self.gamma = 1.01 * (d + 8) * ROUNDING
-        self.shift = 2.0**-50 * largest_entry(x) * d**0.5  # rounding of x - mean itself
+        self.shift = shift(x)
         self.low, self.high = np.full(n, np.inf), np.full(n, np.inf)
         self.seen, self.all_saw = np.zeros(n, dtype=np.int64), 0
         self.exact, self.done = np.full(n, np.inf), np.zeros(n, dtype=np.int64)
@@ -144,9 +159,9 @@ class Farthest:
         about += self.squares[centres].astype(np.float32)
         nearest = about.min(1) + self.squares[units]
         reach = self.norms[units] + self.norms[centres].max() + self.shift
-        doubt = self.gamma * reach**2 + 4 * self.shift * reach
-        self.low[units] = np.minimum(self.low[units], np.maximum(nearest - doubt, 0))
-        self.high[units] = np.minimum(self.high[units], nearest + doubt)
+        off = doubt(reach, self.x.shape[1], self.shift)
+        self.low[units] = np.minimum(self.low[units], np.maximum(nearest - off, 0))
+        self.high[units] = np.minimum(self.high[units], nearest + off)
         self.seen[units] = self.centres.size
 
     def distances(self, units: Indices) -> Floats:
@@ -165,8 +180,8 @@ class Farthest:
         products = self.single[units] @ self.single[centres].T
         about = self.squares[units, None] - 2 * products + self.squares[centres]
         reach = self.norms[units, None] + self.norms[centres] + self.shift
-        doubt = self.gamma * reach**2 + 4 * self.shift * reach
-        rows, columns = np.nonzero(about - doubt <= self.high[units, None])
+        off = doubt(reach, self.x.shape[1], self.shift)
+        rows, columns = np.nonzero(about - off <= self.high[units, None])
         for low in range(0, rows.size, CHUNK):
             at, to = units[rows[low : low + CHUNK]], centres[columns[low : low + CHUNK]]
             away = self.x[at].astype(np.float64) - self.x[to]

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.maths import lazy
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -45,19 +47,11 @@ class Variance:
 
     def best(self) -> int:
         """The unit with the largest variance; of equals the lowest index."""
-        stale, best, width = self.left.copy(), -np.inf, 16
-        while True:
-            doubtful = np.flatnonzero(stale & (self.bound >= best - TIE))
-            if not doubtful.size:
-                break
-            width = min(2 * width, BLOCK)
-            if doubtful.size > width:
-                doubtful = doubtful[np.argpartition(-self.bound[doubtful], width - 1)[:width]]
-            rows = self.features[doubtful]
-            self.bound[doubtful] = ((rows @ self.inside) * rows).sum(1)
-            stale[doubtful] = False
-            best = max(best, float(self.bound[doubtful].max()))
-        return int(np.flatnonzero(self.left & (self.bound >= best - TIE))[0])
+        return lazy.best(self.bound, self.left, self._variances, first=32, block=BLOCK, tie=TIE)
+
+    def _variances(self, units: Indices) -> Floats:
+        rows = self.features[units]
+        return ((rows @ self.inside) * rows).sum(1)
 
 
 def log_determinant(features: Floats, count: int, *, lam: float, start: Indices | None = None) -> list[int]:

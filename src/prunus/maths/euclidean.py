@@ -15,6 +15,8 @@ from prunus.core.errors import BadInput, require
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 BLOCK = 4096
+BYTES = 128 << 20
+"""Most bytes of one block of distances."""
 
 
 def means(x: NDArray[np.floating], assigned: Positions, clusters: int) -> Floats:
@@ -36,7 +38,7 @@ def means(x: NDArray[np.floating], assigned: Positions, clusters: int) -> Floats
 
 
 def distances(x: NDArray[np.floating], centroids: Floats) -> Iterator[Floats]:
-    """Squared distances of 4,096 rows after the other to every centroid, float64 `[b, k]`; NaN centroids are infinitely far."""
+    """Squared distances of at most 4,096 rows after the other to every centroid, float64 `[b, k]`; NaN ones are infinitely far."""
     empty = np.flatnonzero(np.isnan(centroids).any(1))
     centres = centroids.copy()
     centres[empty] = 0.0
@@ -44,7 +46,7 @@ def distances(x: NDArray[np.floating], centroids: Floats) -> Iterator[Floats]:
     centres = centres - origin
     norms = np.einsum("kd,kd->k", centres, centres)
     norms[empty] = np.inf
-    for rows in _blocks(x.shape[0]):
+    for rows in _blocks(x.shape[0], min(BLOCK, max(1, BYTES // (8 * len(centroids))))):
         block = x[rows].astype(np.float64) - origin
         yield np.maximum(norms - 2 * block @ centres.T + np.einsum("bd,bd->b", block, block)[:, None], 0.0)
 
@@ -81,5 +83,5 @@ def kmeans(x: NDArray[np.floating], clusters: int, *, iterations: int = 20, seed
     return nearest(x, means(x, first, number))
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+def _blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

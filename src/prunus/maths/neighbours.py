@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from prunus.core.errors import BadInput, require
-from prunus.maths.certified import ROUNDING, centred, largest_entry
+from prunus.maths.certified import centred, doubt, shift, squared_norms
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -86,7 +86,9 @@ def nearest(x: NDArray[np.floating], count: int) -> Neighbours:
     found = Neighbours(np.empty((n, k), dtype=np.int64), np.empty((n, k)))
     if k == 0:
         return found
-    single = centred(x)
+    single, moved = centred(x), shift(x)
+    norms = np.sqrt(squared_norms(single))
+    off = doubt(norms + norms.max() + moved, d, moved)
     index = require("faiss", "data").IndexFlatL2(d)
     index.add(single)
     asked = min(n, k + 1 + SPARE)
@@ -95,19 +97,9 @@ def nearest(x: NDArray[np.floating], count: int) -> Neighbours:
         about, proposed = index.search(single[rows], asked)
         _sorted(x, rows, proposed, found)
         if asked < n:
-            doubt = _doubt(x, single, rows)
-            again = rows[found.squares[rows, -1] >= about[:, -1] - doubt]
+            again = rows[found.squares[rows, -1] >= about[:, -1] - off[rows]]
             _all_others(x, again, found)
     return found
-
-
-def _doubt(x: NDArray[np.floating], single: NDArray[np.float32], rows: Indices) -> Floats:
-    """Most that a float32 squared distance of these rows can be off, float64 `[rows]`."""
-    d = x.shape[1]
-    norms = np.sqrt(np.einsum("nd,nd->n", single, single, dtype=np.float64))
-    shift = 2.0**-50 * largest_entry(x) * d**0.5
-    reach = norms[rows] + float(norms.max()) + shift
-    return 1.01 * (d + 8) * ROUNDING * reach**2 + 4 * shift * reach
 
 
 def _sorted(x: NDArray[np.floating], rows: Indices, proposed: Indices, found: Neighbours) -> None:

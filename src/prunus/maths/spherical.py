@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.core.errors import BadInput, NonFinite, require
+from prunus.core.errors import BadInput, require
+from prunus.core.score import check_finite_rows
 from prunus.maths.certified import ROUNDING
 
 Floats = NDArray[np.float64]
@@ -76,12 +77,10 @@ def check_directions(x: NDArray[np.floating], ids: NDArray[Any], what: str = "em
     """
     if x.ndim != 2 or x.shape[0] != ids.shape[0] or not x.shape[1]:
         raise BadInput(f"{what} must be [n, d] with a row for each of {ids.shape[0]} ids, not {list(x.shape)}")
-    wrong, zero = np.zeros(x.shape[0], dtype=bool), np.zeros(x.shape[0], dtype=bool)
+    check_finite_rows(what, x, ids)
+    zero = np.zeros(x.shape[0], dtype=bool)
     for rows in _blocks(x.shape[0]):
-        wrong[rows] = ~np.isfinite(x[rows]).all(1)
         zero[rows] = ~x[rows].any(1)
-    if wrong.any():
-        raise NonFinite(f"{what} is not finite in {int(wrong.sum())} rows, such as ids {ids[wrong][:5].tolist()}")
     if zero.any():
         raise BadInput(
             f"{what} is zero in {int(zero.sum())} rows, such as ids {ids[zero][:5].tolist()}: a zero vector has no "

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.core.errors import BadInput
+from prunus.maths import lazy
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -164,18 +165,7 @@ class FacilityLocation:
 
     def best(self) -> int:
         """The unit that adds most; of equals the lowest index."""
-        stale, best, width = self.left.copy(), -np.inf, 1
-        while True:
-            doubtful = np.flatnonzero(stale & (self.bound >= best - TIE))
-            if not doubtful.size:
-                break
-            width = min(2 * width, self.block)
-            if doubtful.size > width:
-                doubtful = doubtful[np.argpartition(-self.bound[doubtful], width - 1)[:width]]
-            self.bound[doubtful] = self._gains(doubtful)
-            stale[doubtful] = False
-            best = max(best, float(self.bound[doubtful].max()))
-        return int(np.flatnonzero(self.left & (self.bound >= best - TIE))[0])
+        return lazy.best(self.bound, self.left, self._gains, first=2, block=self.block, tie=TIE)
 
     def _gains(self, units: Indices) -> Floats:
         """What each would add: sums in float64 of what would be covered, less what is; a row fits in the cache."""

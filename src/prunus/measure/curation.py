@@ -3,8 +3,8 @@
 Removes: nothing; its first argument is a plan over rows, not a model (`prunus compare PLAN_A PLAN_B DATA`).
 Needs: the rows, and an embedding of them (`signals`; without one, their own numbers); labels for what counts classes;
   labelled reference rows of role val or test for nearest neighbours, the probe and the shift. scikit-learn and faiss.
-Cost: m (n + q) d multiplications for m kept of n rows and q of the reference, k-means of all rows, and a logistic
-  regression; 64 MB a block.
+Cost: m (n + q) d multiplications for m kept of n rows and q of the reference, and a logistic regression; once for all
+  selections n² d for label agreement, and k-means of all rows. 64 MB a block, 128 MB for nearest rows.
 Departures: top 5 counts classes that have a vote; the released code also counts those without, in whatever order a sort
   leaves them (parity="official"), and adds noise to equal features first, which changes no vote. Measures that need
   CLIP or training are left to `prunus measure` and `prunus sweep`. Copies, coverage, clusters, label agreement, evenness

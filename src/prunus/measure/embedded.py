@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.core.errors import BadInput, require
+from prunus.core.errors import BadInput
 from prunus.core.rng import Rng
+from prunus.maths import euclidean
+from prunus.maths.linear_probe import fitted
 
 Floats = NDArray[np.float64]
 BYTES = 64 << 20
@@ -18,7 +20,7 @@ MOST = 4000
 
 
 def probe(
-    kept: NDArray[np.floating], labels: NDArray[np.integer], queries: NDArray[np.floating], *, strength: float = 1.0
+    kept: NDArray[np.floating], labels: NDArray[np.integer], queries: NDArray[np.floating], *, ridge: float = 1.0
 ) -> NDArray[np.int64]:
     """Class of every query by logistic regression on the embedding of the kept rows, int64 `[q]`: a linear probe.
 
@@ -26,18 +28,14 @@ def probe(
         kept: `[n, d]`; columns are scaled to mean 0 and variance 1.
         labels: `[n]`, class numbers.
         queries: `[q, d]`.
-        strength: C of scikit-learn, the inverse of the penalty.
+        ridge: see `maths.linear_probe`.
 
     Raises:
         MissingExtra: scikit-learn is not installed.
     """
-    if len(names := np.unique(labels)) == 1:
-        return np.full(len(queries), names[0], dtype=np.int64)
-    linear = require("sklearn.linear_model", "data")
     mean, scale = kept.mean(0, dtype=np.float64), kept.std(0, dtype=np.float64)
     scale = np.where(scale > 0, scale, 1.0)
-    fitted = linear.LogisticRegression(C=strength, max_iter=1000).fit((kept - mean) / scale, labels)
-    return np.asarray(fitted.predict((queries - mean) / scale), dtype=np.int64)
+    return np.asarray(fitted((kept - mean) / scale, labels, ridge).predict((queries - mean) / scale), dtype=np.int64)
 
 
 def copies(x: NDArray[np.floating], eps: float = 0.05) -> float:
@@ -51,27 +49,24 @@ def copies(x: NDArray[np.floating], eps: float = 0.05) -> float:
     return again / max(len(rows), 1)
 
 
-def agreement(kept: NDArray[np.int64], labels: NDArray[np.integer], x: NDArray[np.floating], *, k: int = 20) -> float:
-    """Share of the kept rows whose label most of their k most similar rows have (of all rows), in [0, 1].
+def agrees(labels: NDArray[np.integer], x: NDArray[np.floating], *, k: int = 20) -> NDArray[np.bool_]:
+    """Whether most of the k most similar rows of each row have its label, bool `[n]`.
 
     Args:
-        kept: positions in x.
-        labels: `[n]`, of all rows; of equally many the lower class.
-        x: `[n, d]`, all rows.
-        k: neighbours.
+        labels: `[n]`; of equally many the lower class.
+        x: `[n, d]`.
+        k: neighbours; all others where there are fewer.
     """
-    rows = _directions(x)
-    number, right = int(labels.max(initial=0)) + 1, 0
-    near = min(k, len(rows) - 1)
-    for low, block in _blocks(rows[kept], len(rows)):
-        cosines = block @ rows.T
-        mine = kept[low : low + len(block)]
-        cosines[np.arange(len(mine)), mine] = -2.0
+    rows, found = _directions(x), np.zeros(len(x), dtype=bool)
+    number, near = int(labels.max(initial=0)) + 1, min(k, len(rows) - 1)
+    for low, block in _blocks(rows, len(rows)):
+        cosines, own = block @ rows.T, np.arange(len(block))
+        cosines[own, low + own] = -2.0
         at = np.argpartition(-cosines, near - 1, axis=1)[:, :near]
-        votes = np.zeros((len(mine), number))
-        np.add.at(votes, (np.arange(len(mine))[:, None], labels[at]), 1)
-        right += int((votes.argmax(1) == labels[mine]).sum())
-    return right / max(kept.size, 1)
+        votes = np.zeros((len(block), number))
+        np.add.at(votes, (own[:, None], labels[at]), 1)
+        found[low + own] = votes.argmax(1) == labels[low + own]
+    return found
 
 
 def shift(a: NDArray[np.floating], b: NDArray[np.floating], ids_a: np.ndarray, ids_b: np.ndarray) -> float:
@@ -90,14 +85,8 @@ def shift(a: NDArray[np.floating], b: NDArray[np.floating], ids_a: np.ndarray, i
 
 def nearest(points: NDArray[np.floating], kept: NDArray[np.floating]) -> tuple[NDArray[np.int64], Floats]:
     """(position of the nearest kept row, distance to it) for every point; the lower position of equals."""
-    rows = kept.astype(np.float64)
-    norms, found, away = np.einsum("nd,nd->n", rows, rows), [], []
-    for _, block in _blocks(points.astype(np.float64), len(rows)):
-        squares = norms - 2 * block @ rows.T
-        at = squares.argmin(1)
-        found.append(at)
-        away.append(np.linalg.norm(block - rows[at], axis=1))
-    return np.concatenate(found).astype(np.int64), np.concatenate(away)
+    at = euclidean.nearest(points, kept.astype(np.float64))
+    return at, np.linalg.norm(points.astype(np.float64) - kept[at], axis=1)
 
 
 def _drawn(x: NDArray[np.floating], ids: np.ndarray) -> Floats:

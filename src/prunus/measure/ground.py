@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -108,6 +109,12 @@ class Ground:
     most: int | None = None
     parity: Literal["paper", "official"] = "paper"
 
+    @cached_property
+    def _agrees(self) -> NDArray[np.bool_]:
+        """Of every row, because the neighbours are those among all rows, whatever is selected."""
+        assert self.rows.labels is not None
+        return embedded.agrees(self.rows.labels, self.rows.x, k=self.k)
+
     def measure(self, kept: np.ndarray) -> Measured:
         """Every metric of the rows with these ids."""
         order = np.argsort(self.rows.ids, kind="stable")
@@ -143,7 +150,7 @@ class Ground:
     def _quality(self, at: NDArray[np.int64]) -> Metrics:
         numbers: dict[str, Any] = {"copy_share": embedded.copies(self.rows.x[at], self.eps)}
         if self.rows.labels is not None and len(self.rows.ids) > 1:
-            numbers["label_agreement"] = embedded.agreement(at, self.rows.labels, self.rows.x, k=self.k)
+            numbers["label_agreement"] = self._agrees[at].mean()
         if self.ranks is not None:
             numbers["rank"] = self.ranks[at].mean()
         return _plain(numbers)

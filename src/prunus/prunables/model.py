@@ -74,6 +74,10 @@ class ModelPrunable:
         """Branch -> entries of the tuple it returns, 0 for a tensor; one forward pass of the example."""
         return tuple_lengths(self.model, [name for row in self.branches for name in row.children], self.example)
 
+    def record_branch_outputs(self) -> None:
+        """Find `branch_outputs` now, so that copies of this prunable have it too."""
+        _ = self.branch_outputs
+
     @property
     def fixed(self) -> dict[str, np.ndarray]:
         """Chain or row of branches -> positions that must stay, int64."""

@@ -174,6 +174,10 @@ class TrainTable(Table):
         return self
 
 
+OF_SUBSETS = ("combine",)
+"""Settings of a train table that count for a subset of the rows only: training on every row knows nothing of them."""
+
+
 class TeacherTable(Table):
     """`[teacher]`: a model trained on every row of role fit, which teaches the rows that stay (distillation).
 

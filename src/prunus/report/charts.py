@@ -23,18 +23,26 @@ RATIOS = (0.125, 0.25, 0.5, 0.7, 1, 1.4, 2, 4, 8, 16)
 DASHES = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
 
 
+def style(place: int, *, control: bool = False, dashed: bool = False) -> dict[str, Any]:
+    """Colour, marker and dash of a line: controls are grey and dashed, the others too are dashed after the first if asked."""
+    dash = DASHES[place % len(DASHES)] if control or (dashed and place) else "-"
+    if control:
+        mark = CONTROL_MARKERS[place % len(CONTROL_MARKERS)]
+        return {"color": CONTROL, "marker": mark, "linestyle": dash, "markerfacecolor": PAGE}
+    colour = SERIES[place % len(SERIES)]
+    return {"color": colour, "marker": MARKERS[place % len(MARKERS)], "linestyle": dash, "markerfacecolor": colour}
+
+
 def look(series: tuple[Series, ...]) -> list[dict[str, Any]]:
     """Colour, marker and dash of each line, the same in the chart and in its legend."""
     looks: list[dict[str, Any]] = []
     methods = controls = 0
     for line in series:
         if line.control or line.expected:
-            mark, dash = CONTROL_MARKERS[controls % len(CONTROL_MARKERS)], DASHES[controls % len(DASHES)]
-            looks.append({"color": CONTROL, "marker": mark, "linestyle": dash, "markerfacecolor": PAGE})
+            looks.append(style(controls, control=True))
             controls += 1
         else:
-            mark, colour = MARKERS[methods % len(MARKERS)], SERIES[methods % len(SERIES)]
-            looks.append({"color": colour, "marker": mark, "linestyle": "-", "markerfacecolor": colour})
+            looks.append(style(methods))
             methods += 1
     return looks
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from prunus.core.arms import Arm, arms, better_is, dense_of, is_quality, metrics
 from prunus.core.results import Results
-from prunus.measure.stats import Difference, holm, verdict
+from prunus.measure.stats import Difference, Word, verdicts
 from prunus.report.build import kept_share
 from prunus.report.cost import SAMPLES, SELECTION, SIGNALS, TEACHER, TRAINING, break_even, full_training
 from prunus.report.data import Heat, HeatCell, HeatRow, Panels, Point, Series
@@ -80,10 +80,10 @@ def _drawn(arm: Arm) -> bool:
     return rows and not arm.dense and not arm.like and TEACHER not in arm.cost
 
 
-def rest(results: Results) -> Results:
-    """The rows of results that no picture shows; dense arms are always among them."""
-    drawn = {(arm.what, arm.budget) for p in pictures(results) for cells in p.found.values() for arm in cells.values()}
-    kept = tuple(row for row in results if (row.what, row.budget) not in drawn)
+def rest(results: Results, drawn: tuple[Picture, ...]) -> Results:
+    """The rows of results that none of these pictures shows; dense arms are always among them."""
+    there = {(arm.what, arm.budget) for p in drawn for cells in p.found.values() for arm in cells.values()}
+    kept = tuple(row for row in results if (row.what, row.budget) not in there)
     return Results(kept, results.environment)
 
 
@@ -92,10 +92,10 @@ def quality(results: Results) -> str:
     return next((name for name in metrics(results) if is_quality(name)), "")
 
 
-def heats(results: Results) -> tuple[Heat, ...]:
-    """One Heat for each picture."""
+def heats(results: Results, drawn: tuple[Picture, ...]) -> tuple[Heat, ...]:
+    """One Heat for each picture; none where no metric tells how good a model is."""
     metric = quality(results)
-    return tuple(_heat(results, picture, metric) for picture in pictures(results) if metric)
+    return tuple(_heat(results, picture, metric) for picture in drawn if metric)
 
 
 def _heat(results: Results, picture: Picture, metric: str) -> Heat:
@@ -107,26 +107,26 @@ def _heat(results: Results, picture: Picture, metric: str) -> Heat:
         if name != picture.base and column in base
         if (gap := difference(results, arm, base[column], metric)) is not None
     }
-    adjusted = dict(zip(gaps, holm([gap.p for gap in gaps.values()])))
+    better = "lower" if better_is(metric) == "lower" else "higher"
+    words = dict(zip(gaps, verdicts(list(gaps.values()), better=better)))
     rows = []
     for name, cells in picture.found.items():
         if name == picture.base:
             continue
         made = tuple(
-            _cell(cells[column], metric, gap, adjusted[name, column], picture.dense.get(column))
+            _cell(cells[column], metric, gap, words[name, column], picture.dense.get(column))
             if (gap := gaps.get((name, column))) is not None
             else None
             for column in columns
         )
         rows.append(HeatRow(name, made, next(iter(cells.values())).control, in_trainings(cells, picture.dense)))
-    sign = -1.0 if better_is(metric) == "lower" else 1.0
+    sign = -1.0 if better == "lower" else 1.0
     rows.sort(key=lambda row: (-sign * _mean(cell.difference for cell in row.cells if cell), row.name))
     of_base, of_dense = ([_value(arms_.get(column), metric) for column in columns] for arms_ in (base, picture.dense))
     return Heat(metric, picture.base, picture.title, columns, tuple(rows), tuple(of_base), tuple(of_dense))
 
 
-def _cell(arm: Arm, metric: str, gap: Difference, p: float, dense: Arm | None) -> HeatCell:
-    word = verdict(gap, better="lower" if better_is(metric) == "lower" else "higher", adjusted=p)
+def _cell(arm: Arm, metric: str, gap: Difference, word: Word, dense: Arm | None) -> HeatCell:
     paid, _ = break_even(arm, full_training(arm, dense))
     return HeatCell(arm.numbers[metric].value, word, gap.mean, gap.interval, gap.pairs, paid)
 
@@ -152,13 +152,11 @@ def _mean(values: Iterable[float]) -> float:
     return sum(listed) / len(listed) if listed else 0.0
 
 
-def panels(results: Results) -> tuple[Panels, ...]:
-    """Curves of every method beside those of the control, where there are two budgets or more."""
-    metric = quality(results)
-    found = [(picture, heat) for picture, heat in zip(pictures(results), heats(results))]
+def panels(drawn: tuple[Picture, ...], found: tuple[Heat, ...]) -> tuple[Panels, ...]:
+    """Curves of every method beside those of the control, where there are two budgets or more; in the order of the heats."""
     return tuple(
-        _panels(picture, [row.name for row in heat.rows], metric)
-        for picture, heat in found
+        _panels(picture, [row.name for row in heat.rows], heat.metric)
+        for picture, heat in zip(drawn, found)
         if len({budget for _, budget in picture.columns}) > 1
     )
 

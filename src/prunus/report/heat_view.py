@@ -16,16 +16,17 @@ DARKEST = 0.55  # share of the colour in the darkest cell: text on it stays read
 
 
 def heat_table(heat: Heat) -> dict[str, Any]:
-    """Title, two lines of column heads, the control's own values, and a line for each method."""
+    """Title, column heads in two lines and in one, the control's own values, and a line for each method."""
     scale = _scale(heat)
+    names = [shown(setting) or "all" for setting, _ in heat.columns]
+    budgets = [Budget.parse(budget).short().removesuffix(" rows") for _, budget in heat.columns]
+    several = set(names) != {"all"}
     return {
         "title": title(heat),
         "against": heat.against,
-        "groups": [
-            {"name": shown(name) or "all", "span": len(list(same))}
-            for name, same in groupby(setting for setting, _ in heat.columns)
-        ],
-        "budgets": [Budget.parse(budget).short().removesuffix(" rows") for _, budget in heat.columns],
+        "groups": [{"name": name, "span": len(list(same))} for name, same in groupby(names)],
+        "budgets": budgets,
+        "heads": [f"{name} {budget}" if several else budget for name, budget in zip(names, budgets)],
         "starts": _starts(heat),
         "base": [_number(heat, value) for value in heat.base],
         "dense": [_number(heat, value) for value in heat.dense],

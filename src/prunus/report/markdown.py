@@ -61,11 +61,8 @@ def heats(data: ReportData) -> str:
 
 def heat_lines(heat: dict[str, Any]) -> str:
     """Methods down, budgets across; what wins or loses is bold."""
-    names = [group["name"] for group in heat["groups"] for _ in range(group["span"])]
-    several = len(heat["groups"]) > 1 or names[:1] != ["all"]
-    head = [f"{name} {budget}" if several else budget for name, budget in zip(names, heat["budgets"])]
     more = [name for name in ("upfront", "paid") if heat[name]]
-    head += [{"upfront": "Work before", "paid": "Paid after"}[name] for name in more]
+    head = [*heat["heads"], *({"upfront": "Work before", "paid": "Paid after"}[name] for name in more)]
     lines = [["all rows", *heat["dense"], *("" for _ in more)], [heat["against"], *heat["base"], *("" for _ in more)]]
     for line in heat["lines"]:
         name = f"{line['name']} (control)" if line["control"] else line["name"]

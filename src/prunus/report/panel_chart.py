@@ -9,9 +9,9 @@ from itertools import chain
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from prunus.report.charts import CONTROL_MARKERS, DASHES, MARKERS, metric_ticks
+from prunus.report.charts import metric_ticks, style
 from prunus.report.data import Panels, Series
-from prunus.report.svg import CONTROL, INK, PAGE, SERIES, draw_figure
+from prunus.report.svg import INK, draw_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,12 +30,7 @@ def settings(panels: Panels) -> tuple[str, ...]:
 
 def look(place: int, *, control: bool = False) -> dict[str, Any]:
     """Colour, marker and dash of the line of a setting, in the chart and in its legend."""
-    if control:
-        mark, dash = CONTROL_MARKERS[place % len(CONTROL_MARKERS)], DASHES[place % len(DASHES)]
-        return {"color": CONTROL, "marker": mark, "linestyle": dash, "markerfacecolor": PAGE}
-    colour = SERIES[place % len(SERIES)]
-    dash = "-" if place == 0 else DASHES[place % len(DASHES)]
-    return {"color": colour, "marker": MARKERS[place % len(MARKERS)], "linestyle": dash, "markerfacecolor": colour}
+    return style(place, control=control, dashed=True)
 
 
 def panels_chart(panels: Panels, name: str, *, legend: bool = False) -> dict[str, str]:
@@ -77,13 +72,13 @@ def _panel(axes: Axes, panels: Panels, method: str, lines: tuple[Series, ...]) -
     order = settings(panels)
     for control, drawn in ((True, panels.base), (False, lines)):
         for line in drawn:
-            style = look(order.index(line.name), control=control)
+            looks = look(order.index(line.name), control=control)
             x, y = [p.kept for p in line.points], [p.value for p in line.points]
             banded = [(p.kept, *p.interval) for p in line.points if p.interval]
             if len(banded) > 1:
                 at, low, high = zip(*banded)
-                axes.fill_between(at, low, high, color=style["color"], alpha=0.2 if not control else 0.12, linewidth=0)
-            axes.plot(x, y, zorder=2.4 if control else 2.6, markersize=3.6, linewidth=1.4, **style)
+                axes.fill_between(at, low, high, color=looks["color"], alpha=0.2 if not control else 0.12, linewidth=0)
+            axes.plot(x, y, zorder=2.4 if control else 2.6, markersize=3.6, linewidth=1.4, **looks)
     for value in panels.dense.values():
         axes.axhline(value, color=INK, linewidth=0.7, zorder=2.2, linestyle=(0, (1, 2)))
     axes.set_title("\n".join(wrap(method, WIDEST)), fontsize=8.5, loc="left", pad=3)

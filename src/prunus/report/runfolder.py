@@ -48,7 +48,7 @@ def read(
     if not paths:
         raise BadInput(f"{folder} holds no metrics yet (metrics/*.jsonl): run the recipe first")
     results = Results.read(paths, _environment(folder))
-    plans = _plans(folder, heat.rest(results))
+    plans = _plans(folder, heat.rest(results, heat.pictures(results)))
     title = title or str(_recipe(folder).get("report", {}).get("title") or folder.name)
     data = replace(_compared(results), title=title, command=command, notes=tuple(notes))
     data = replace(data, plans=tuple(row for row, _ in plans.values()))
@@ -73,14 +73,16 @@ def read_several(
 
 def _compared(results: Results) -> ReportData:
     """What results alone can say: many row methods as pictures, all other arms as a list of comparisons and charts."""
-    others = heat.rest(results)
+    drawn = heat.pictures(results)
+    others, heats = heat.rest(results, drawn), heat.heats(results, drawn)
+    panels = heat.panels(drawn, heats)
     return ReportData(
         title="",
         results=results,
         verdicts=verdicts.over_arms(others),
-        heats=heat.heats(results),
-        panels=heat.panels(results),
-        curves=(*build.curves(others), *theory_curves(results)),
+        heats=heats,
+        panels=panels,
+        curves=(*build.curves(others), *theory_curves(panels)),
     )
 
 

@@ -41,8 +41,7 @@ def render(data: ReportData) -> str:
 
 def heat_lines(heat: dict[str, Any]) -> str:
     """Methods down, budgets across."""
-    names = [group["name"] for group in heat["groups"] for _ in range(group["span"])]
-    head = ["method", *(f"{name} {budget}" for name, budget in zip(names, heat["budgets"])), "work before"]
+    head = ["method", *heat["heads"], "work before"]
     lines = [["all rows", *heat["dense"], ""], [heat["against"], *heat["base"], ""]]
     lines += [
         [line["name"], *(f"{cell['mark']} {cell['difference']}".strip() for cell in line["cells"]), line["upfront"]]

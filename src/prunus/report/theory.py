@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 
 from prunus.core.arms import is_share
-from prunus.core.results import Results
 from prunus.maths.perceptron_theory import FEWEST, MOST, examples_per_parameter, expected_errors
 from prunus.report.data import Curve, Panels, Point, Series
-from prunus.report.heat import panels
 from prunus.report.settings import shown
 
 ENDS = {"hard": "hard", "hardest": "hard", "easy": "easy", "easiest": "easy"}
@@ -26,9 +24,9 @@ def kept_end(name: str) -> str:
     return ENDS[found[1]] if found else "hard" if _TOP.search(name) else ""
 
 
-def theory_curves(results: Results) -> tuple[Curve, ...]:
+def theory_curves(panels: tuple[Panels, ...]) -> tuple[Curve, ...]:
     """For every setting in which an arm keeps one end: measured and expected error over that of random rows."""
-    found = [_curve(drawn, base) for drawn in panels(results) for base in drawn.base]
+    found = [_curve(drawn, base) for drawn in panels for base in drawn.base]
     return tuple(curve for curve in found if curve is not None)
 
 

@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunus.core.errors import BadInput, NonFinite
+from prunus.core.errors import BadInput
 from prunus.core.registry import criterion
+from prunus.core.score import check_finite_rows
 from prunus.maths import euclidean
 from prunus.rows.source_classes import Floats, Positions, Ranking, class_numbers, rank
 from prunus.signals.target import Target, values
@@ -152,11 +153,7 @@ def _finite(s: Any) -> NDArray[np.floating]:
     x = np.asarray(s.embedding)
     if x.ndim != 2 or not x.size:
         raise BadInput(f"feature_mapping needs an embedding [n, d] of the source, not {list(x.shape)}")
-    wrong = ~np.isfinite(x).all(1)
-    if wrong.any():
-        raise NonFinite(
-            f"embedding is not finite in {int(wrong.sum())} rows, such as {np.asarray(s.ids)[wrong][:5].tolist()}"
-        )
+    check_finite_rows("embedding", x, np.asarray(s.ids))
     return x
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from prunus.core.errors import BadInput
@@ -84,5 +85,4 @@ def _probs(x: NDArray[np.floating]) -> Floats:
     wide = x.astype(np.float64)
     if (wide >= 0).all() and (np.abs(wide.sum(1) - 1) <= ONE).all():
         return wide
-    powers = np.exp(wide - wide.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return softmax(wide, axis=1)

@@ -7,10 +7,10 @@ Cost: floor: folds x training. With probes: k ridge logistic regressions, about 
   multiplications each, memory 24 n (d + c) bytes. benchmarks/label_quality.py prints time / floor.
 Departures: `adjust=True` lowers the probability of each class by its threshold, the mean over the rows that carry it, and
   brings the sum back to 1, as `adjust_pred_probs` of cleanlab: meant for classes of unequal size or difficulty, off
-  there and here. On digits with a linear probe it ranked wrong labels worse at 5 and 20 % of them and better only at
-  40 %. Ridge 10 on features of deviation 1 (scikit-learn's 1 / C): of 1 to 1,000 the best or nearly so on digits
-  with 2 to 40 % wrong labels. Embeddings must not come from a model trained on these labels: it knows the wrong ones
-  by heart. Which rows are issues is said by `px.label_issues` and `prunus check --labels`.
+  there and here. On digits with a linear probe it ranks wrong labels worse at 5 and 20 % of them and better only at
+  40 % (benchmarks/label_issues.py --noise 0.05 0.2 0.4). The ridge is that of features of deviation 1, 1 / C of
+  scikit-learn. Embeddings must not come from a model trained on these labels: it knows the wrong ones by heart. Which rows
+  are issues is said by `px.label_issues` and `prunus check --labels`.
 """
 
 from __future__ import annotations

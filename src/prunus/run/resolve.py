@@ -31,7 +31,7 @@ from typing import Any
 from prunus.core import files
 from prunus.core.errors import BadInput
 from prunus.recipe.cases import DATA_UNITS, Case, Step, cases
-from prunus.recipe.schema import Recipe
+from prunus.recipe.schema import OF_SUBSETS, Recipe
 from prunus.run.catalogue import Facts, MethodFacts, method_facts
 from prunus.run.stage import Graph, Node, Tag
 
@@ -89,10 +89,8 @@ class _Builder:
         return self.graph.add(Node(stage, kept, given, label))
 
     def table(self, section: str, name: str) -> dict[str, Any]:
-        found = dict(getattr(self.recipe, section)[name].model_dump(mode="json"))
-        if section == "train" and found["combine"] is None:
-            del found["combine"]
-        return found
+        found = getattr(self.recipe, section)[name].model_dump(mode="json")
+        return {key: value for key, value in found.items() if value is not None or key not in OF_SUBSETS}
 
     def case(self, case: Case, seed: int) -> str:
         """Every node of one case and seed; returns the last plan."""
@@ -233,7 +231,7 @@ class _Builder:
         table |= {"val": sorted(self.needs[f"val/{place}"])} if self.needs[f"val/{place}"] else {}
         inputs = {"data": data, "model": state.model, "plan": state.rows}
         if table["train"]:
-            table["train"] = {k: v for k, v in self.table("train", table["train"]).items() if k != "combine"}
+            table["train"] = _on_every_row(self.table("train", table["train"]))
             fresh = self.table("model", case.model)
             inputs = {"data": data, "model": self.node("model", f"model {case.model}", {}, **fresh)}
         else:
@@ -269,7 +267,11 @@ class _Builder:
 
 def _whole(table: Mapping[str, Any]) -> dict[str, Any]:
     """The training on every row: tables that differ only in what they do to subsets are one there."""
-    return {**{name: value for name, value in table.items() if name != "combine"}, "equal": "steps"}
+    return {**_on_every_row(table), "equal": "steps"}
+
+
+def _on_every_row(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name not in OF_SUBSETS}
 
 
 def _plans(state: _State) -> dict[str, str]:

@@ -8,8 +8,9 @@ Departures: the Cholesky factor of the ridge fit grows by a row for each pick, w
   scratch; its first fit leaves the ridge out, which alters one residual's length and no direction. Rows go on being
   picked when nothing is left to match, so that the budget is met; of equal correlations the lower id wins. `weights`
   fits non-negative weights to the mean gradient, as released; a single kept row gets the ridge fit too, where the
-  released code sets 1 (parity="official"). Fitted inside labels, weights are scaled by the label's share of the rows, without which a rare
-  label would count as much as a common one. The weights matter: without them this is a collection of hard rows.
+  released code sets 1 (parity="official"). Fitted inside labels, weights are scaled by the label's share of the rows,
+  without which a rare label would count as much as a common one. The weights matter: without them this is a collection
+  of hard rows.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.core.errors import BadInput, NonFinite
+from prunus.core.errors import BadInput
 from prunus.core.registry import selector
-from prunus.core.score import GroupScore
+from prunus.core.score import GroupScore, check_finite_rows
 from prunus.maths.certified import power_of_two
 from prunus.select.vectors import Vectors, choose, field_of, vectors
 
@@ -149,10 +149,7 @@ def _stability(piece: GroupScore) -> Floats:
     found = field_of(piece, "stability")
     if found.ndim != 1:
         raise BadInput(f"stability must be one number for each row, not of shape {list(found.shape)}")
-    if (wrong := ~np.isfinite(found)).any():
-        raise NonFinite(
-            f"stability is not finite in {int(wrong.sum())} rows, such as ids {piece.ids[wrong][:5].tolist()}"
-        )
+    check_finite_rows("stability", found, piece.ids)
     return found.astype(np.float64)
 
 

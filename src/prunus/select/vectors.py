@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.core.errors import BadInput, NonFinite
-from prunus.core.score import GroupScore, check_finite
-from prunus.maths.certified import CHUNK, power_of_two, squared_norms
+from prunus.core.errors import BadInput
+from prunus.core.score import GroupScore, check_finite, check_finite_rows
+from prunus.maths.certified import power_of_two, squared_norms
 from prunus.select.by_label import by_label, check_count, part
 
 if TYPE_CHECKING:
@@ -102,11 +102,7 @@ def checked_rows(name: str, x: np.ndarray, ids: np.ndarray) -> NDArray[np.floati
     if x.ndim != 2 or x.shape[1] == 0:
         raise BadInput(f"{name} must be one vector for each unit, [n, d], not {list(x.shape)}")
     x = x if x.dtype == np.float32 or x.dtype == np.float64 else x.astype(np.float64)
-    wrong = np.zeros(x.shape[0], dtype=bool)
-    for low in range(0, x.shape[0], CHUNK):
-        wrong[low : low + CHUNK] = ~np.isfinite(x[low : low + CHUNK]).all(1)
-    if wrong.any():
-        raise NonFinite(f"{name} is not finite in {int(wrong.sum())} units, such as ids {ids[wrong][:5].tolist()}")
+    check_finite_rows(name, x, ids)
     scale = power_of_two(x)
     return x if scale == 1 else x * x.dtype.type(scale)
 

@@ -72,10 +72,8 @@ class Accumulate(Accumulator):
         """Predicted class `[B]` and rivals `[B, k]`, the largest first."""
         with torch.no_grad():
             logits = logits_of(self.scan, self.scan.model, x)
-        first = logits.topk(min(self._classes, logits.shape[1]), dim=1).indices
-        own = logits.argmax(1)
-        others = logits.scatter(1, own[:, None], -torch.inf).topk(first.shape[1] - 1, dim=1).indices
-        return own, others
+        own, rivals = logits.argmax(1), min(self._classes, logits.shape[1]) - 1
+        return own, logits.scatter(1, own[:, None], -torch.inf).topk(rivals, dim=1).indices
 
 
 def _to_nearest(x: Tensor, logits: Tensor, own: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from prunus.signals.modules import field_of, own_parameters
 from prunus.signals.scan import Accumulator, check_finite
 from prunus.train.step import Step
 
@@ -24,12 +25,7 @@ class Accumulate(Accumulator):
 
     def start(self) -> None:
         """List the parameters, tied ones once."""
-        seen: dict[int, tuple[str, str, Tensor]] = {}
-        for name, module in self.scan.modules.items():
-            for key, parameter in module.named_parameters(recurse=False):
-                if parameter.is_floating_point():
-                    seen.setdefault(id(parameter), (name, key, parameter))
-        self._parameters = list(seen.values())
+        self._parameters = own_parameters(self.scan.modules)
         self._sums: list[Tensor | None] = [None] * len(self._parameters)
         self._rows = 0
 
@@ -53,5 +49,5 @@ class Accumulate(Accumulator):
         found: dict[str, dict[str, Tensor]] = {}
         for (name, key, parameter), total in zip(self._parameters, self._sums):
             mean = parameter.detach().float() * 0 if total is None else (total / max(self._rows, 1)).float()
-            found.setdefault(name, {})["grad" if key == "weight" else f"grad.{key}"] = mean.cpu()
+            found.setdefault(name, {})[field_of("grad", key)] = mean.cpu()
         return found

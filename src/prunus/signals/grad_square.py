@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from prunus.core.errors import BadInput
+from prunus.signals.modules import field_of, own_parameters
 from prunus.signals.scan import Accumulator, check_finite
 from prunus.train.step import Step, one_row
 
@@ -27,12 +28,7 @@ class Accumulate(Accumulator):
 
     def start(self) -> None:
         """List the parameters, tied ones once."""
-        seen: dict[int, tuple[str, str, Tensor]] = {}
-        for name, module in self.scan.modules.items():
-            for key, parameter in module.named_parameters(recurse=False):
-                if parameter.is_floating_point():
-                    seen.setdefault(id(parameter), (name, key, parameter))
-        self._parameters = list(seen.values())
+        self._parameters = own_parameters(self.scan.modules)
         self._sums = [torch.zeros_like(parameter, dtype=torch.float64) for _, _, parameter in self._parameters]
         self._rows = 0
 
@@ -50,15 +46,15 @@ class Accumulate(Accumulator):
         if loss is None or not loss.requires_grad:
             raise BadInput("grad_square needs a loss for each row: give labels, or a step that returns loss")
         parameters = [parameter for _, _, parameter in self._parameters]
-        for position, grad in enumerate(torch.autograd.grad(loss.sum(), parameters, allow_unused=True)):
-            if grad is not None:  # pyright: ignore[reportUnnecessaryComparison]  (allow_unused gives None)
-                check_finite(grad, self._parameters[position][0], "gradient")
-                self._sums[position] += grad.double().square()
+        grads = torch.autograd.grad(loss.sum(), parameters, materialize_grads=True)
+        for (name, _, _), total, grad in zip(self._parameters, self._sums, grads):
+            check_finite(grad, name, "gradient")
+            total += grad.double().square()
 
     def finish(self) -> dict[str, dict[str, Tensor]]:
         """Mean over rows, float32."""
         found: dict[str, dict[str, Tensor]] = {}
         for (name, key, _), total in zip(self._parameters, self._sums):
             mean = (total / max(self._rows, 1)).float().cpu()
-            found.setdefault(name, {})["grad_square" if key == "weight" else f"grad_square.{key}"] = mean
+            found.setdefault(name, {})[field_of("grad_square", key)] = mean
         return found

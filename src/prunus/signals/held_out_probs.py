@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from prunus.core.errors import BadInput
 from prunus.core.rng import Rng
-from prunus.maths.logistic import fitted, predicted
+from prunus.maths.linear_probe import fitted
 
 PROVIDES = ("held_out_probs",)
 LEVEL = "folds"
@@ -61,7 +61,7 @@ def probe(
         labels: class numbers `[n]`, 0 or more.
         ids: `[n]`; work goes in their order, so the order of the rows does not matter.
         folds: k.
-        ridge: see `maths.logistic`.
+        ridge: see `maths.linear_probe`.
         rng: of the folds.
     """
     order = np.argsort(ids, kind="stable")
@@ -77,8 +77,8 @@ def probe(
     fold = folds_of(ids[order], y, min(folds, labels.size), rng)
     for number in range(int(fold.max()) + 1):
         held = fold == number
-        weights = fitted(x[~held], y[~held], present.size, ridge)
-        made[np.ix_(order[held], present)] = predicted(x[held], weights)
+        model = fitted(x[~held], y[~held], ridge)
+        made[np.ix_(order[held], present[model.classes_])] = model.predict_proba(x[held])
     return made
 
 

@@ -1,4 +1,4 @@
-"""The input of a batch as something to differentiate by: found, replaced, and put through the model again."""
+"""The input of a batch: found, replaced, put through the model again, and differentiated by."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def float_input(batch: Any, what: str) -> Tensor:
         found = [batch[-2]] if _is_float(batch[-2]) else []
     if len(found) != 1:
         raise BadInput(
-            f"{what} follows gradients to the input, so it needs ONE tensor of floating point as input, and this batch has "
-            f"{len(found)}: give images, numbers or embeddings; for token ids ask for grad_norm instead"
+            f"{what} needs ONE tensor of floating point as input, and this batch has {len(found)}: give images, numbers or "
+            "embeddings; for gradients of token ids ask for grad_norm instead"
         )
     return found[0]
 

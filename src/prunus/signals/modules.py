@@ -16,6 +16,21 @@ SCHEMA = 1
 MANIFEST = "modules.json"
 
 
+def own_parameters(modules: Mapping[str, nn.Module]) -> list[tuple[str, str, Tensor]]:
+    """(module, name in it, parameter) of every floating parameter of these modules, tied ones once."""
+    seen: dict[int, tuple[str, str, Tensor]] = {}
+    for name, module in modules.items():
+        for own, parameter in module.named_parameters(recurse=False):
+            if parameter.is_floating_point():
+                seen.setdefault(id(parameter), (name, own, parameter))
+    return list(seen.values())
+
+
+def field_of(signal: str, own: str) -> str:
+    """The field that holds a signal of a module's parameter: `grad` of its weight, `grad.bias`, ..."""
+    return signal if own == "weight" else f"{signal}.{own}"
+
+
 class ModuleStats:
     """What was measured of one module: `stats.input_var`, `stats.hessian`, `stats.grad`, ...
 
@@ -85,7 +100,7 @@ class ModuleSignals(Mapping[str, ModuleStats]):
     def parameter(self, name: str, field: str) -> Tensor:
         """A field that belongs to a parameter by its qualified name: `parameter("fc.bias", "grad")`."""
         module, _, own = name.rpartition(".")
-        return getattr(self[module], field if own == "weight" else f"{field}.{own}")
+        return getattr(self[module], field_of(field, own))
 
     def unreached(self, model: nn.Module, field: str) -> tuple[str, ...]:
         """Matrices of the model that have no `field`: parameters that were never called as a layer of their own.

@@ -7,8 +7,7 @@ but the row. A border that fills no tile stays where it is. Costs a second forwa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from prunus.core.errors import BadInput
 from prunus.core.rng import torch_rng
 from prunus.signals import embedding
+from prunus.signals.inputs import float_input, with_input
 from prunus.signals.scan import Accumulator
 from prunus.train.step import Step
 
@@ -59,18 +59,11 @@ def shuffled_tiles(x: Tensor) -> Tensor:
 
 
 def _shuffled(batch: Any) -> Any:
-    """The batch with its images shuffled, whichever of the shipped forms it has."""
-    if isinstance(batch, Mapping):
-        named = cast("Mapping[str, Any]", batch)
-        return {**named, "pixel_values": shuffled_tiles(_images(named.get("pixel_values")))}
-    if isinstance(batch, tuple | list) and len(cast("list[Any]", batch)) > 1:
-        parts = cast("list[Any]", batch)
-        return (*parts[:-2], shuffled_tiles(_images(parts[-2])), parts[-1])
-    return shuffled_tiles(_images(batch))
-
-
-def _images(x: Any) -> Tensor:
-    if not isinstance(x, Tensor) or x.dim() != 4:
-        form = f"a tensor of shape {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise BadInput(f"stability shuffles the tiles of images [B, C, h, w], and the batch holds {form}: leave it out")
-    return x
+    """The batch with its images shuffled."""
+    x = float_input(batch, "stability")
+    if x.dim() != 4:
+        raise BadInput(
+            f"stability shuffles the tiles of images [B, C, h, w], and the batch holds a tensor of shape {list(x.shape)}: "
+            "leave it out"
+        )
+    return with_input(batch, shuffled_tiles(x))

@@ -50,11 +50,8 @@ class Flow:
                 named[name].copy_(self._dense[name] * mask)
         with torch.enable_grad():
             total = torch.stack([out.sum() for out in _tensors(self._run(self._model, self._example))]).sum()
-            grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)
-        found = {
-            name: torch.zeros_like(value) if grad is None else value.detach() * grad  # pyright: ignore[reportUnnecessaryComparison]
-            for (name, value), grad in zip(named.items(), grads)
-        }
+            grads = torch.autograd.grad(total, list(named.values()), materialize_grads=True)
+        found = {name: value.detach() * grad for (name, value), grad in zip(named.items(), grads)}
         if all(bool(torch.isfinite(score).all()) for score in found.values()):
             return found
         if total.dtype == torch.float64:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunus.core.errors import BadInput, NonFinite
+from prunus.core.errors import BadInput
+from prunus.core.score import check_finite_rows
 from prunus.signals import tables
 from prunus.signals.rowset import Signals
 
@@ -85,8 +86,5 @@ def _checked(one: Any, names: Sequence[str], what: str) -> NDArray[np.floating]:
         raise BadInput(
             f"the target of {what} must be numbers [n, d] and not empty, not {array.dtype} {list(array.shape)}"
         )
-    wrong = ~np.isfinite(array).all(1)
-    if wrong.any():
-        named = (np.arange(len(array)) if ids is None else ids)[wrong][:5].tolist()
-        raise NonFinite(f"{int(wrong.sum())} rows of the target of {what} are not finite, such as {named}")
+    check_finite_rows(f"the target of {what}", array, np.arange(len(array)) if ids is None else ids)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
