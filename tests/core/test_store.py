@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunus.core import files
+from prunus.core import files, fingerprint
 from prunus.core.errors import BadInput, CorruptFile, ResourceError, SchemaTooNew
-from prunus.core.fingerprint import fingerprint_array, fingerprint_file, fingerprint_model
+from prunus.core.fingerprint import Digests, fingerprint_array, fingerprint_file, fingerprint_model, hash_file
 from prunus.core.shards import fill, shards
 from prunus.core.store import MANIFEST, Store, signal_key
 
@@ -266,15 +266,41 @@ def test_file_fingerprints(tmp_path: Path) -> None:
     path = tmp_path / "d" / "a.txt"
     path.parent.mkdir()
     path.write_text("one")
-    quick, full = fingerprint_file(path), fingerprint_file(path, verify=True)
+    first = fingerprint_file(path)
     os.utime(path, (1, 1))
-    assert fingerprint_file(path) != quick
-    assert fingerprint_file(path, verify=True) == full
-    folder = fingerprint_file(path.parent, name="d")
+    (tmp_path / "copy.txt").write_text("one")
+    assert fingerprint_file(path) == first == fingerprint_file(tmp_path / "copy.txt")
+    folder = fingerprint_file(path.parent)
     (path.parent / "b.txt").write_text("two")
-    assert fingerprint_file(path.parent, name="d") != folder
+    assert fingerprint_file(path.parent) != folder
+    path.write_text("two")
+    assert fingerprint_file(path) != first
     with pytest.raises(BadInput, match="PRUNUS_DATA"):
         fingerprint_file(tmp_path / "no")
+
+
+def test_files_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, table, read = tmp_path / "a.txt", tmp_path / "digests.json", []
+    monkeypatch.setattr(fingerprint, "hash_file", lambda file: read.append(file) or hash_file(file))
+
+    def digest(time: int | None = None) -> str:
+        if time is not None:
+            os.utime(path, (time, time))
+        digests = Digests(table)
+        found = digests(path)
+        digests.save()
+        return found
+
+    path.write_text("one")
+    assert digest() == digest() == hash_file(path) and len(read) == 2  # changed just now: not believed yet
+    assert digest(1) == digest() == hash_file(path) and len(read) == 3
+    path.write_text("two")
+    assert digest(2) == hash_file(path) and len(read) == 4
+    table.write_text("{")
+    assert digest() == hash_file(path) and len(read) == 5
+    closed = Digests(path / "no" / "place")
+    assert closed(path) == hash_file(path)
+    closed.save()  # nowhere to keep it: read again next time
 
 
 def test_array_fingerprints() -> None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunus.core.errors import BadInput
+from prunus.core import files
+from prunus.core.errors import BadInput, ResourceError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+Digest = Callable[[Path], str]
+"""Of the content of one file: `hash_file`, or `Digests`, which does not read it again."""
 _CHUNK = 1 << 20
+SETTLED = 2_000_000_000
+"""Nanoseconds after which the time of a file can be trusted: some file systems count in steps of 2 seconds."""
 
 
 def hash_file(path: str | Path) -> str:
@@ -26,35 +33,64 @@ def hash_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_file(path: str | Path, verify: bool = False, *, name: str | None = None) -> str:
-    """Identity of a file or of all files below a folder.
+class Digests:
+    """Digests of files, each read once: believed again while path, size, time and inode are what they were.
+
+    Args:
+        path: the table, a JSON file; made when first saved.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._known: dict[str, Any] = {}
+        self._changed = False
+        with suppress(BadInput):  # what can't be read is made again
+            self._known = files.read_json(self._path)
+
+    def __call__(self, file: str | Path) -> str:
+        """blake2b of the content: 32 hex digits."""
+        name, state = os.path.abspath(file), _state(file)
+        if self._known.get(name, [])[:-1] == state:
+            return self._known[name][-1]
+        digest = hash_file(file)
+        # A file that was changed just now may change again without its time showing it.
+        if _state(file) == state and time.time_ns() - state[1] > SETTLED:
+            self._known[name] = [*state, digest]
+            self._changed = True
+        return digest
+
+    def save(self) -> None:
+        """Write the table where it has changed; a store that can't be written to has none."""
+        if self._changed:
+            with suppress(ResourceError):
+                files.write_json(self._path, self._known)
+                self._changed = False
+
+
+def _state(file: str | Path) -> list[int]:
+    stat = os.stat(file)
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+
+def fingerprint_file(path: str | Path, digest: Digest = hash_file) -> str:
+    """Identity of the content of a file, or of all files below a folder with their names in it, wherever it lies.
 
     Args:
         path: file or folder.
-        verify: hash the contents; else name, size and modification time are believed.
-        name: what to call it instead of its absolute path, so that a moved copy keeps its identity.
+        digest: of one file.
 
     Raises:
         BadInput: there is no such file.
     """
     path = Path(path)
-    digest = hashlib.blake2b(digest_size=16)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    made = hashlib.blake2b(digest_size=16)
+    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     try:
-        for file in files:
-            inside = file.relative_to(path).as_posix()
-            label = "content" if verify else (name or os.path.abspath(path))
-            digest.update(f"{label}\0{inside}\0{_state(file, verify)}\n".encode())
+        for file in found:
+            made.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"there is no file {error.filename or path}: check the path, or set PRUNUS_DATA") from error
-    return digest.hexdigest()
-
-
-def _state(file: Path, verify: bool) -> str:
-    if verify:
-        return hash_file(file)
-    stat = file.stat()
-    return f"{stat.st_size}\0{stat.st_mtime_ns}"
+    return made.hexdigest()
 
 
 def fingerprint_array(array: np.ndarray, order: np.ndarray | None = None) -> str:

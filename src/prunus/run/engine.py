@@ -19,6 +19,7 @@ from typing import Any
 
 from prunus.core import files
 from prunus.core.errors import CorruptFile, PrunusError, StageFailed
+from prunus.core.fingerprint import Digests
 from prunus.core.store import Entry, Store
 from prunus.run.progress import RunProgress
 from prunus.run.stage import Graph, node_key, stage_named, stage_table
@@ -54,11 +55,13 @@ class Work:
     def plan(cls, graph: Graph, stages: str, store: Store, environment: Mapping[str, Any]) -> Work:
         """Work out every key and look up what is there (checksums compared)."""
         work, table = cls(graph, stages, store), stage_table(stages)
+        digests = Digests(store.root / "digests.json")
         for node_id, node in graph.nodes.items():
             inputs = {name: work.keys[source] for name, source in node.inputs.items()}
-            work.parts[node_id] = node_key(node, stage_named(table, node.stage), inputs, environment)
+            work.parts[node_id] = node_key(node, stage_named(table, node.stage), inputs, environment, digests)
             work.keys[node_id] = files.digest(work.parts[node_id])
             work._look_up(node_id)
+        digests.save()
         return work
 
     def _look_up(self, node_id: str) -> None:

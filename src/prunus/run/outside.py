@@ -11,7 +11,7 @@ from typing import Any
 
 from prunus import __version__
 from prunus.core.errors import BadInput
-from prunus.core.fingerprint import fingerprint_file
+from prunus.core.fingerprint import Digest, fingerprint_file, hash_file
 
 PACKAGE_OF = {"sklearn": "scikit-learn", "timm": "timm", "torchvision": "torchvision", "datasets": "datasets"}
 PINNED = ("pin", "ban")
@@ -27,8 +27,8 @@ def placed(source: str) -> str:
     return str(Path(root) / path) + mark + options
 
 
-def source_fact(source: str) -> str:
-    """Identity of a data source: of its files (name as typed, size, time), or of the package or hub that brings it."""
+def source_fact(source: str, digest: Digest = hash_file) -> str:
+    """Identity of a data source: the content of its files, what another file system says, or the package that brings it."""
     path = source.partition("?")[0]
     if "://" in path:
         from prunus.sources.location import locate
@@ -36,34 +36,37 @@ def source_fact(source: str) -> str:
         return locate(path).stat()
     if (scheme := _SCHEME.fullmatch(path)) is not None:
         return f"{scheme[1]} {_version(PACKAGE_OF.get(scheme[1], ''))}"
-    return fingerprint_file(placed(path), name=path)
+    return fingerprint_file(placed(path), digest)
 
 
-def data_facts(params: Mapping[str, Any]) -> dict[str, str]:
+def data_facts(params: Mapping[str, Any], digest: Digest = hash_file) -> dict[str, str]:
     """Facts of a data stage: every source it reads."""
     roles = {role: (params.get(role) or {}).get("source", "") for role in ("fit", "val", "test")}
-    return {name: source_fact(source) for name, source in {"source": params["source"], **roles}.items() if source}
+    return {
+        name: source_fact(source, digest) for name, source in {"source": params["source"], **roles}.items() if source
+    }
 
 
-def model_facts(params: Mapping[str, Any]) -> dict[str, str]:
+def model_facts(params: Mapping[str, Any], digest: Digest = hash_file) -> dict[str, str]:
     """Facts of a model stage: who builds it, and the file of weights."""
-    facts = {"source": _model_fact(params["source"])}
+    facts = {"source": _model_fact(params["source"], digest)}
     weights = params.get("weights", "")
     if weights and weights not in ("random", "pretrained"):
-        facts["weights"] = fingerprint_file(placed(weights), name=weights)
+        facts["weights"] = fingerprint_file(placed(weights), digest)
     return facts
 
 
-def plan_facts(params: Mapping[str, Any]) -> dict[str, str]:
+def plan_facts(params: Mapping[str, Any], digest: Digest = hash_file) -> dict[str, str]:
     """Facts of a plan stage: the files of ids that must stay or go, and those of a target."""
-    return {name: source_fact(params[name]) for name in PINNED if params.get(name)} | target_facts(params)
+    pinned = {name: source_fact(params[name], digest) for name in PINNED if params.get(name)}
+    return pinned | target_facts(params, digest)
 
 
-def target_facts(params: Mapping[str, Any]) -> dict[str, str]:
+def target_facts(params: Mapping[str, Any], digest: Digest = hash_file) -> dict[str, str]:
     """Facts of a score or plan stage: the files of the target that the method or the selector compares with."""
     options = [(params.get(name) or {}).get("options", {}) for name in ("method", "select")]
     paths = {path for one in options for path in _listed(one.get("target", []))}
-    return {f"target {path}": source_fact(path) for path in sorted(paths)}
+    return {f"target {path}": source_fact(path, digest) for path in sorted(paths)}
 
 
 def with_target(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,22 +80,22 @@ def _listed(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else paths
 
 
-def _model_fact(source: str) -> str:
+def _model_fact(source: str, digest: Digest) -> str:
     scheme, _, name = source.partition(":")
     if scheme in ("gguf", "package", "transformers") or source.endswith(".gguf"):
         from prunus.sources.pretrained import found
 
         folder, file = found(scheme, name) if name else ("", source)
         path = Path(folder) / file if file else Path(folder)
-        return fingerprint_file(path, name=source) if path.exists() else source
+        return fingerprint_file(path, digest) if path.exists() else source
     if scheme == "prunus":
         return f"prunus {__version__}"
     if scheme in PACKAGE_OF:
         return f"{scheme} {_version(PACKAGE_OF[scheme])}"
-    return _code_fact(source)
+    return _code_fact(source, digest)
 
 
-def _code_fact(source: str) -> str:
+def _code_fact(source: str, digest: Digest) -> str:
     """The user's own code counts with the file that holds it."""
     import importlib.util
 
@@ -104,7 +107,7 @@ def _code_fact(source: str) -> str:
     path = Path(module) if module.endswith(".py") else Path((spec.origin if spec else None) or "")
     if not path.is_file():
         raise BadInput(f"{source!r} names no model: write kind:name, or module:function with --allow-code")
-    return fingerprint_file(path, verify=True)
+    return fingerprint_file(path, digest)
 
 
 def _version(package: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from prunus.core import files
 from prunus.core.errors import BadInput, UnknownName
+from prunus.core.fingerprint import Digest
 from prunus.run.shorter import Shorter
 
 Body = Callable[[Mapping[str, Path], dict[str, Any], Path], None]
@@ -39,7 +40,7 @@ class Stage:
     Attributes:
         body: `body(inputs, params, out)`: reads the folders of `inputs` (by name), fills the empty folder `out`.
         version: raise it when the same parameters give other results; old entries are then not used.
-        facts: `facts(params)`: what the result depends on outside the run, as fingerprints of files; part of the key.
+        facts: `facts(params, digest)`: what the result depends on outside the run, as fingerprints of files; part of the key.
         estimate: `estimate(params)`: what it will take, where that is known without trying.
         shorter: `shorter(params, rows of each role)`: a short job of the same kind, which a forecast runs and times.
         trains: the result depends on thread count and torch version (signals and models from training).
@@ -48,7 +49,7 @@ class Stage:
 
     body: Body
     version: int = 1
-    facts: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+    facts: Callable[[dict[str, Any], Digest], Mapping[str, Any]] | None = None
     estimate: Callable[[dict[str, Any]], Estimate] | None = None
     shorter: Callable[[dict[str, Any], Mapping[str, int]], Shorter] | None = None
     trains: bool = False
@@ -142,7 +143,9 @@ def stage_named(table: Mapping[str, Stage], name: str) -> Stage:
     return table[name]
 
 
-def node_key(node: Node, stage: Stage, inputs: Mapping[str, str], environment: Mapping[str, Any]) -> dict[str, Any]:
+def node_key(
+    node: Node, stage: Stage, inputs: Mapping[str, str], environment: Mapping[str, Any], digest: Digest
+) -> dict[str, Any]:
     """What the store key of a node is made of.
 
     Args:
@@ -150,10 +153,11 @@ def node_key(node: Node, stage: Stage, inputs: Mapping[str, str], environment: M
         stage: its stage.
         inputs: name -> key of the input.
         environment: facts of core/environment.py.
+        digest: of a file that lies outside the run.
     """
     parts: dict[str, Any] = {"stage": node.stage, "version": stage.version, "params": dict(node.params)}
     parts["inputs"] = dict(inputs)
-    parts["facts"] = dict(stage.facts(dict(node.params))) if stage.facts else {}
+    parts["facts"] = dict(stage.facts(dict(node.params), digest)) if stage.facts else {}
     if stage.trains:
         packages = environment.get("packages", {})
         parts["training"] = {"threads": environment.get("threads"), "torch": packages.get("torch")}
