@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunus.core.score import Score as Score
     from prunus.flow.compare import compare as compare
     from prunus.flow.curation import compare_rows as compare_rows
+    from prunus.flow.duplicates import near_duplicates as near_duplicates
     from prunus.flow.label_issues import label_issues as label_issues
     from prunus.flow.plan import plan as plan
     from prunus.flow.plan import score as score
@@ -51,6 +52,7 @@ _PLACES = {
     "Score": "core.score",
     "compare": "flow.compare",
     "label_issues": "flow.label_issues",
+    "near_duplicates": "flow.duplicates",
     "compare_rows": "flow.curation",
     "plan": "flow.plan",
     "score": "flow.plan",

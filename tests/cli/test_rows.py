@@ -211,3 +211,51 @@ def test_selectors_in_turn(made, here):
     assert found["kept"] == 24 and "select/semdedup,ccs" in " ".join(found["reasons"])
     assert "did you mean" in refused(2, *words, "--select", "semdedup,cccs", "--out", "q")
     assert "semdedup_share" in refused(2, *words, *turns, "--semdedup-shar", "0.5", "--out", "q")
+
+
+def test_budgets_over_clusters_and_by_recall_and_caps(made, here):
+    words = ("plan", made / "score", "20% rows", "--select", "k_center")
+    done("signals", made / "train.npz", "--model", made / "dense", "--need", "embedding,probs", "--out", "s")
+    done("signals", f"{made / 'train.npz'}?role=val", "--model", made / "dense", "--need", "probs", "--out", "v")
+    for number, more in enumerate((("--over", "clusters:4"), ("--max-ram", "40MB"), ())):
+        extra = ("--allocate", "uniform") if more else ("--allocate", "by_recall", "--val", "v")
+        known = ("--signals", "s", "--data", made / "train.npz")
+        assert done(*words, *known, *extra, *more, "--out", f"p{number}", "--json").json["kept"] == 48
+    line = refused(5, *words, "--signals", "s", "--max-ram", "1kB", "--out", "q")
+    assert "k_center over 240 rows takes about" in line
+    assert "name one" in refused(2, *words, "--signals", "s", "--over", "clusters", "--out", "q")
+
+
+def test_rows_that_are_not_finite_are_quarantined(made, here):
+    x = np.random.default_rng(0).standard_normal((240, 4))
+    x[5], x[6, 0] = 0, np.nan
+    ids = [f"train.npz:{row}" for row in range(240)]
+    np.savez("e.npz", id=np.array(ids), embedding=x)
+    words = ("score", made / "train.npz", "prototypes", "--from", "e.npz", "--out")
+    assert "train.npz:6" in refused(2, *words, "a")
+    assert done(*words, "a", "--quarantine").code == 0
+    plan = ("plan", "a", "50% rows", "--select", "semdedup,top", "--signals", "e.npz", "--out")
+    assert "train.npz:6" in refused(2, *plan, "p")
+    found = done(*plan, "p", "--quarantine", "--json").json
+    assert found["kept"] == 120 and any("quarantined" in reason for reason in found["reasons"])
+
+
+def test_near_duplicates_are_named_with_what_stands_for_them(here):
+    x = np.random.default_rng(0).standard_normal((40, 6))
+    x[20:30] = x[:10] * 1.5
+    np.savez("e.npz", id=np.array([f"row{row:02d}" for row in range(40)]), embedding=x)
+    found = done("duplicates", "e.npz", "--eps", 0.001, "--out", "pairs.csv", "--keep", "easy", "--json").json
+    assert {frozenset((p["prunus_id"], p["kept"])) for p in found["pairs"]} == {
+        frozenset((f"row{row:02d}", f"row{row + 20}")) for row in range(10)
+    }
+    assert found["curve"][0] == {"eps": 0.0001, "kept": 30, "share": 0.75}
+    assert (here / "pairs.csv").read_text("utf-8").splitlines()[0] == "prunus_id,kept,cosine"
+    assert "10 at eps 0.001" in done("duplicates", "e.npz", "--eps", 0.001, "--rule", "greedy").out
+    for words, what in (
+        (("--rule", "greedy"), "name one, --eps"),
+        (("--out", "x.csv"), "--eps"),
+        (("--eps", 0.1, "--out", "x.txt"), "not as 'x.txt'"),
+        (("--eps", 0.1, "--out", "pairs.csv"), "pairs.csv"),
+        (("f.npz",), "one folder or table"),
+    ):
+        assert what in refused(2, "duplicates", "e.npz", *words)

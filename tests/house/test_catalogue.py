@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from house.source import PACKAGE, ROOT
@@ -25,6 +27,18 @@ def test_method_page_can_be_written(method):
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
 def test_first_line_says_what_it_is(method):
     assert ":" in method.paper, f"{method.path.relative_to(PACKAGE)}: begin with 'Name: what it is (Authors year).'"
+
+
+SELECTORS = [m for m in METHODS if m.kind == "selector" and m.unit in ("", "rows")]
+SIZE = re.compile(r"\bn(\b|²|_)")
+
+
+@pytest.mark.parametrize("method", SELECTORS, ids=lambda m: m.id)
+def test_selectors_of_rows_state_time_and_memory_as_formulas(method):
+    time, found, memory = method.cost.lower().partition("memory")
+    assert found and SIZE.search(time) and SIZE.search(memory), (
+        f"{method.id}: say under Cost what time and memory are in n"
+    )
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)

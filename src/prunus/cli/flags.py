@@ -25,6 +25,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only time 20 batches: r
 MaxHours = Annotated[float, typer.Option("--max-hours", min=0, help="Refuse what would take longer.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 Out = Annotated[str, typer.Option("--out", help="Folder to write; must be new.")]
+Quarantine = Annotated[
+    bool,
+    typer.Option("--quarantine", help="Rows: leave out those whose signals are not finite or whose embedding is zero."),
+]
+MaxRam = Annotated[str, typer.Option(help="Rows: most that the method may take beyond the signals: 2GB.")]
 Select = Annotated[
     str,
     typer.Option(

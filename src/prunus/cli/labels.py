@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,11 @@ def _find(spec: str, asked: Asked, limits: dict[str, Any]) -> LabelIssues | None
 
 def write(found: LabelIssues, place: Path) -> Path:
     """One line for each issue, whole or not at all; `prunus_id` lets the file serve as a list of ids (--ban)."""
-    lines = found.table()
+    return write_lines(found.table(), ("prunus_id", "given", "suggested", "score", "reason"), place)
+
+
+def write_lines(lines: Sequence[Mapping[str, Any]], columns: Sequence[str], place: Path) -> Path:
+    """Dicts as .jsonl, or as .csv with these columns."""
     if place.suffix == ".jsonl":
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     else:
@@ -122,7 +127,7 @@ def write(found: LabelIssues, place: Path) -> Path:
         import io
 
         sink = io.StringIO()
-        writer = csv.DictWriter(sink, ["prunus_id", "given", "suggested", "score", "reason"], lineterminator="\n")
+        writer = csv.DictWriter(sink, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
         text = sink.getvalue()

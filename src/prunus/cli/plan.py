@@ -19,8 +19,10 @@ from prunus.cli.flags import (
     Json,
     Like,
     MaxHours,
+    MaxRam,
     Out,
     Overwrite,
+    Quarantine,
     Seed,
     Select,
     Size,
@@ -90,6 +92,8 @@ def plan(
     data: Annotated[str, typer.Option(help=f"Calibration rows; or the rows a score was made for. {DATA}")] = "",
     signals: Annotated[list[str] | None, typer.Option(help="Folder of `prunus signals` instead of --data.")] = None,
     model: Annotated[str, typer.Option(help="The model a score over channels was made for.")] = "",
+    max_ram: MaxRam = "",
+    quarantine: Quarantine = False,
     out: Out = "",
     size: Size = 0,
     batch: Batch = 64,
@@ -105,7 +109,8 @@ def plan(
     given, pairs = arguments(context, words)
     place = Path("plan") if dry_run else new_place(out, overwrite=overwrite)
     chosen: Settings = {
-        "select": select, "allocate": allocate, "over": over, "val": val, "scope": scope, "normalise": normalise, "within": within,
+        "select": select, "allocate": allocate, "over": over, "val": val, "max_ram": max_ram,
+        "scope": scope, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
         "unweighted": unweighted or None,
@@ -122,7 +127,7 @@ def plan(
     budget = Budget.parse(" ".join(given[1 if from_score else 2 :]), **of_budget)
     pick: Settings = {
         "data": data, "signals": signals, "model": model, "size": size, "batch": batch, "seed": seed, "like": like,
-        "allow_code": allow_code, "pairs": pairs, "flags": own_flags(context),
+        "allow_code": allow_code, "pairs": pairs, "flags": own_flags(context), "quarantine": quarantine,
         "limits": {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json},
     }  # fmt: skip
     made = _scored(given[0], budget, settings, pick) if from_score else _measured(given, budget, settings, pick)
@@ -158,7 +163,7 @@ def with_rows(score: Score, pick: Settings) -> tuple[Score, Any]:
     from prunus.cli.score import read_signals
     from prunus.signals.rowset import Signals
 
-    found = read_signals(pick["signals"])
+    found = read_signals(pick["signals"], quarantine=pick.get("quarantine", False))
     ids = score.group("rows").ids
     beside = found[0].align(ids) if found else None
     data = inputs.open_rows(pick["data"], size=pick["size"]) if pick["data"] else None
@@ -178,7 +183,7 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
 
     score, data = scored
     selector = find_selector(settings.get("select") or default_selector(score))
-    _refuse_unfit(settings, ("select", "allocate", "over", "val", "within", "unweighted"), "rows")
+    _refuse_unfit(settings, ("select", "allocate", "over", "val", "max_ram", "within", "unweighted"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     parts = [registry.find(settings["allocate"], kind="allocator")] if "allocate" in settings else []
     options, *of_split = assign(pairs, selector, *parts, also=pick["flags"])
@@ -191,6 +196,8 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
         "seed": pick["seed"],
         "options": options,
         "weights": not settings.get("unweighted"),
+        "max_ram": settings.get("max_ram"),
+        "quarantine": pick.get("quarantine", False),
     }
     return plan_rows(score, budget, data=data, **own)
 
@@ -318,7 +325,7 @@ def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None
 
 
 FLAGS = (
-    *("select", "allocate", "over", "val", "scope", "normalise", "compensate", "within", "layers", "at"),
+    *("select", "allocate", "over", "val", "max_ram", "scope", "normalise", "compensate", "within", "layers", "at"),
     *("floor_share", "minimum", "tail", "positions", "unweighted"),
 )
 

@@ -19,8 +19,10 @@ from prunus.cli.flags import (
     Json,
     Like,
     MaxHours,
+    MaxRam,
     Out,
     Overwrite,
+    Quarantine,
     Seed,
     Size,
 )  # fmt: skip
@@ -61,6 +63,8 @@ def score(
     batch: Batch = 64,
     seed: Seed = 0,
     like: Like = "",
+    quarantine: Quarantine = False,
+    max_ram: MaxRam = "",
     allow_code: AllowCode = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -78,7 +82,14 @@ def score(
     else:
         method = find_method(given[1], "rows", "criterion", f"{given[0]} holds rows")
     options = assign(pairs, method, also=own_flags(context))[0]
-    pick = {"size": size, "batch": batch, "seed": seed, "like": like, "allow_code": allow_code}
+    pick = {
+        "size": size,
+        "batch": batch,
+        "seed": seed,
+        "like": like,
+        "allow_code": allow_code,
+        "rows": {"quarantine": quarantine, "max_ram": max_ram or None},
+    }
     limits = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
     if on_model:
         if predictions or model:
@@ -115,7 +126,8 @@ def rows_score(
     if model_spec:
         opened = inputs.open_model(model_spec, like=pick["like"], allow_code=pick["allow_code"])
     data = inputs.open_rows(spec, size=pick["size"], model=opened)
-    found = read_signals(folders, table_file)
+    own = pick.get("rows", {})
+    found = read_signals(folders, table_file, quarantine=own.get("quarantine", False))
     if opened is not None:
         found = _pass(opened, data, method, pick["batch"], limits)
         if found is None:
@@ -125,22 +137,24 @@ def rows_score(
     elif not found and (need := sorted(set(method.needs) - GIVEN)):
         raise BadInput(f"{method.id} needs {', '.join(need)}: give --signals FOLDER, --from TABLE or --model SPEC")
     try:
-        return score_rows(data, method.id, signals=found or None, seed=pick["seed"], options=options)
+        return score_rows(data, method.id, signals=found or None, seed=pick["seed"], options=options, **own)
     except IdMismatch as error:
         source = table_file or ", ".join(folders or [])
         raise IdMismatch(f"{source} is not about the rows of {data.name}: {error}") from error
 
 
-def read_signals(folders: list[str] | None, table_file: str = "") -> list[Signals]:
+def read_signals(folders: list[str] | None, table_file: str = "", *, quarantine: bool = False) -> list[Signals]:
     """Signals of rows from folders of `prunus signals`, or from a table of predictions."""
+    from prunus.signals import tables
     from prunus.signals.rowset import Signals
 
     if table_file:
-        from prunus.signals import tables
-
-        return [tables.read(table_file)]
+        return [tables.read(table_file, quarantine=quarantine)]
     found: list[Signals] = []
     for folder in folders or ():
+        if Path(folder).is_file():
+            found.append(tables.read(folder, quarantine=quarantine))
+            continue
         if not Path(folder).is_dir():
             raise BadInput(f"there is no folder of signals {folder!r}; for a table of predictions write --from")
         found.append(Signals.load(folder))

@@ -44,8 +44,9 @@ def score(target: Any, method: str, /, **settings: Any) -> Score:
         data = _dataset(target, found)
         given = {name: settings.pop(name) for name in FROM if name in settings}
         signals = row_signals(data, found, **given)
-        _nothing_left(settings, options, ("seed",), found)
-        return score_rows(data, found.id, signals=signals, seed=settings.get("seed", 0), options=options)
+        _nothing_left(settings, options, ("seed", "quarantine", "max_ram"), found)
+        own = {name: settings[name] for name in ("seed", "quarantine", "max_ram") if name in settings}
+        return score_rows(data, found.id, signals=signals, options=options, **own)
     from prunus.flow import units
 
     if found.unit in units.SCORERS:
@@ -84,6 +85,7 @@ def plan(target: Any, /, *what: Any, **settings: Any) -> Plan:
         found = _method(method, "rows", ("criterion",))
         _, options = _settings(found, settings)
         own = {name: settings.pop(name) for name in ("signals", "model", "fit", "step") if name in settings}
+        own |= {name: settings[name] for name in ("quarantine", "max_ram") if name in settings}
         made = score(target, found.id, seed=settings.get("seed", 0), **own, **options)
         return _from_score(made, budget, {k: v for k, v in settings.items() if k not in options})
     from prunus.flow import units
@@ -101,11 +103,12 @@ def _from_score(made: Score, budget: Budget, settings: dict[str, Any]) -> Plan:
         from prunus.flow.split import split_of
 
         chosen = find_selector(settings.get("select") or ("top" if made.sense == "keep" else "ccs"))
-        val = settings.pop("val", None)
+        own = {name: settings.pop(name) for name in ("val", "max_ram", "quarantine") if name in settings}
         rest, options = _settings(chosen, settings)
-        split = split_of(rest, val)
-        _nothing_left(rest, options, ("select", "allocate", "over", "seed", "data", "val", "weights"), chosen)
-        return plan_rows(made, budget, allocate=split, val=val, options=options, **rest)
+        split = split_of(rest, own.get("val"))
+        known = ("select", "allocate", "over", "seed", "data", "val", "max_ram", "quarantine", "weights")
+        _nothing_left(rest, options, known, chosen)
+        return plan_rows(made, budget, allocate=split, options=options, **own, **rest)
     from prunus.flow import units
 
     if made.unit in units.SCORERS:

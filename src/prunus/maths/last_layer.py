@@ -33,8 +33,8 @@ class Gradients:
     """
 
     def __init__(self, errors: NDArray[np.floating], inputs: NDArray[np.floating] | None = None) -> None:
-        self.errors = errors.astype(np.float64)
-        self.inputs = np.ones((errors.shape[0], 1)) if inputs is None else inputs.astype(np.float64)
+        self.errors = errors.astype(np.float64, copy=False)
+        self.inputs = np.ones((errors.shape[0], 1)) if inputs is None else inputs.astype(np.float64, copy=False)
         self.size = errors.shape[0]
         self._narrow: tuple[NDArray[np.float32], NDArray[np.float32], Floats] | None = None
 
@@ -43,7 +43,9 @@ class Gradients:
         """From probabilities `[n, c]`, labels `[n]` in 0..c-1 and the input of the last layer `[n, d]`."""
         errors = probs.astype(np.float64)
         errors[np.arange(labels.size), labels] -= 1
-        return cls(errors, np.concatenate([np.ones((labels.size, 1)), embedding], axis=1))
+        inputs = np.ones((labels.size, 1 + embedding.shape[1]))
+        inputs[:, 1:] = embedding
+        return cls(errors, inputs)
 
     def squares(self) -> Floats:
         """Squared length of each, `[n]`."""

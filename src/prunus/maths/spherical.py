@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 BLOCK = 1024
 DIGITS = 12
+TINY = 1e-280
+"""Squared lengths outside TINY .. 1 / TINY are not to be trusted."""
 FIXED_POINT = 1000
 """Lloyd steps after which a fixed point is given up: float ties could alternate for ever."""
 
@@ -90,8 +92,12 @@ def check_directions(x: NDArray[np.floating], ids: NDArray[Any], what: str = "em
 def unit(x: NDArray[np.floating]) -> Floats:
     """Rows divided by their lengths, float64 `[n, d]`; any scale that floats can hold."""
     wide = x.astype(np.float64)
-    wide /= np.abs(wide).max(1, keepdims=True)  # squares of tiny numbers would vanish
-    return wide / np.sqrt(np.einsum("nd,nd->n", wide, wide))[:, None]
+    squares = np.einsum("nd,nd->n", wide, wide)
+    if squares.size and not TINY < squares.min() <= squares.max() < 1 / TINY:  # they vanish, or are infinite
+        wide /= np.abs(wide).max(1, keepdims=True)
+        squares = np.einsum("nd,nd->n", wide, wide)
+    wide /= np.sqrt(squares)[:, None]
+    return wide
 
 
 def distance(x: NDArray[np.floating], centroids: Floats, assigned: Positions) -> Floats:

@@ -2,7 +2,7 @@
 
 Removes: rows. Large is hard: a row near a boundary that its neighbours are not.
 Needs: embedding, probs; all rows at once.
-Cost: n² d multiplications in float64 by blocks, memory 16 n d + 8 n k bytes and 64 MB.
+Cost: n² d multiplications in float64 by blocks, memory 28 n d + 24 n c + 8 n k bytes and 200 MB.
 Departures: keeps the largest, as published for acquisition; DeepCore keeps the lowest. The divergence is symmetric,
   `(KL(p_i, p_j) + KL(p_j, p_i)) / 2`, as in DeepCore, where the paper takes KL(neighbour, row); probabilities are
   clipped at 1e-12. Neighbours are exact, of equal distances the lower id first; a row is not its own neighbour.
@@ -29,7 +29,14 @@ BYTES = 32 << 20
 """Bytes of one block of squared distances."""
 
 
-@criterion(unit="rows", needs=("embedding", "probs"), sense="hard", whole=True, card="coreset-baselines")
+@criterion(
+    unit="rows",
+    needs=("embedding", "probs"),
+    sense="hard",
+    whole=True,
+    card="coreset-baselines",
+    memory="28 * n * d + 24 * n * c + 8 * n * neighbours + 100 * n + 201326592",
+)
 def cal(s: Any, *, neighbours: int = 10) -> Tensor:
     """Mean symmetric divergence from the nearest neighbours, float64 `[n]`, 0 or more.
 

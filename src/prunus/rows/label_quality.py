@@ -4,7 +4,7 @@ Removes: rows. Large is easy: small values are rows whose label is probably wron
 Needs: held-out probabilities: `px.Fit` makes them with k trainings (held_out_probs); else embeddings, on which it
   trains linear probes itself; labels; all rows at once for the classes' thresholds.
 Cost: floor: folds x training. With probes: k ridge logistic regressions, about 100 to 300 passes of 4 n d c
-  multiplications each, memory 8 n (d + 3 c) bytes. benchmarks/label_quality.py prints time / floor.
+  multiplications each, memory 24 n (d + c) bytes. benchmarks/label_quality.py prints time / floor.
 Departures: `adjust=True` lowers the probability of each class by its threshold, the mean over the rows that carry it, and
   brings the sum back to 1, as `adjust_pred_probs` of cleanlab: meant for classes of unequal size or difficulty, off
   there and here. On digits with a linear probe it ranked wrong labels worse at 5 and 20 % of them and better only at
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     instead=("held_out_probs",),
     sense="easy",
     whole=True,
+    memory="24 * n * (d + c) + 100 * n",
 )
 def label_quality(
     s: Any,

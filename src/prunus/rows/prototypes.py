@@ -3,8 +3,7 @@
 Removes: rows. Large is hard: far from every prototype.
 Needs: an embedding of each row, all at once; no labels (where there are some, their number is the default number of
   clusters). faiss.
-Cost: one forward pass of an encoder; k-means O(n k d iterations), the distances O(n k d). Memory 4 n d bytes for
-  faiss and 8 * 4096 (k + d) for a block.
+Cost: one forward pass of an encoder; k-means O(n k d iterations), the distances O(n k d). Memory 8 n d bytes.
 Departures: no code was released for this metric, only its values for one data set, with large = keep; here large is
   hard, and the selector says which end stays. The paper's k is the number of classes, and it finds the result
   insensitive to it within a factor of ten: without labels it is sqrt(n), at most 1000. Clusters that lose all rows
@@ -33,7 +32,15 @@ MOST = 1000
 COLLAPSED = 0.99
 
 
-@criterion(unit="rows", needs=("embedding",), sense="hard", whole=True, card="ssp", extras=("data",))
+@criterion(
+    unit="rows",
+    needs=("embedding",),
+    sense="hard",
+    whole=True,
+    card="ssp",
+    extras=("data",),
+    memory="8 * n * d + 60 * n + 65536 * d",
+)
 def prototypes(
     s: Any,
     *,

@@ -35,7 +35,8 @@ def labels_of(score: GroupScore) -> NDArray[np.generic]:
     labels = getattr(score.signals, "labels", None)
     if labels is None:
         raise BadInput(
-            "within='class' keeps the same share of every label, and no labels came with the score: give signals"
+            "within='class' keeps the same share of every label, and no labels came with the score: give signals with "
+            "labels, or use within='all'"
         )
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.shape[0] != score.values.shape[0]:

@@ -3,7 +3,8 @@
 Removes: rows whose gradient a kept one is near to.
 Needs: probs, labels, embedding (the gradient of the last layer is made of them); or `gradient [n, p]` among the signals
   and labels. The score itself is only checked.
-Cost: n² (c + d) multiplications, of which per class n_c² (c + d); 4 n_c² bytes, or at most `max_ram` and more time.
+Cost: n² (c + d) multiplications, of which per class n_c² (c + d). Memory 20 n (c + d) bytes, and 4 n_c² for similarities, or
+  at most `max_ram` and more time.
 Departures: similarity is `1 - |g_i - g_j| / D` with D twice the longest gradient, where the released code takes D, the
   largest distance, from a pass over all pairs: any D picks the same rows. Gradients are never formed as outer products.
   `weights` gives each kept row the number of rows it stands for, over the same rows for every path; DeepCore's count
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
     Measure = Literal["distance", "cosine"]
 
 
-@selector(needs=("probs", "labels", "embedding"), card="coreset-baselines", within="class", weighs=True)
+@selector(
+    needs=("probs", "labels", "embedding"),
+    card="coreset-baselines",
+    within="class",
+    memory="20 * n * (c + d + 1) + 100 * n",
+    weighs=True,
+)
 def craig(
     score: GroupScore,
     count: int,

@@ -3,7 +3,7 @@
 Removes: rows whose difficulty, and that of the rows around them, kept neighbours stand for.
 Needs: a score; embedding; labels for `within="class"`. faiss.
 Cost: 2 n² d multiplications in float32 for the neighbours (n_c² per class), then O((n + m k) log n) for m rows kept with k
-  neighbours; memory 4 n d + 80 n k bytes.
+  neighbours; memory 12 n d + 150 n k bytes.
 Departures: distances are measured in units of the median squared distance between neighbours, so that gamma means the
   same for every embedding; the released code takes exp(-distance) of raw features, which is 0 for most. The kernel is
   exp(-gamma d²), as published; the released one does not square. A row whose score has fallen below 0 sends no
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-@selector(needs=("embedding",), card="coreset-baselines", extras=("data",), within="all")
+@selector(
+    needs=("embedding",),
+    card="coreset-baselines",
+    extras=("data",),
+    within="all",
+    memory="12 * n * d + 150 * n * neighbours + 67108864",
+)
 def d2(
     score: GroupScore,
     count: int,

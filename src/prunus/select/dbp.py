@@ -4,7 +4,7 @@ Removes: rows, most from dense clusters next to others.
 Needs: an embedding of each row among the signals; of the score only the ids. No labels. faiss. Near duplicates must
   go first, or they fill clusters of their own: a plan by select/semdedup before this one, or `dedup`.
 Cost: k-means O(n k d iterations), k^2 d between centroids, the allocation O(k log k), then one sort of n distances.
-  Memory 4 n d bytes for faiss and 8 * 4096 (k + d) for a block.
+  Memory 8 n d bytes.
 Departures: the counts are the exact projection and add up to the budget, where the released code rounds the answer
   of an iterative solver and misses it by a few rows. Its "easy" keeps whole clusters that should keep nothing, its
   "random" keeps what it should drop, and empty clusters get a floor of -1: none of this is followed. Ties of the
@@ -61,7 +61,12 @@ class Allocation:
     counts: Positions
 
 
-@selector(needs=("embedding",), card="dbp", extras=("data",))
+@selector(
+    needs=("embedding",),
+    card="dbp",
+    extras=("data",),
+    memory="8 * n * d + 120 * n + 65536 * d + (min(268435456, 16 * n * n) if dedup else 0)",
+)
 def dbp(
     score: GroupScore,
     count: int,

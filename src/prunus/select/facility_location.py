@@ -3,9 +3,9 @@
 Removes: units that a kept one stands for.
 Needs: embedding, no zero vectors; labels for `within="class"`. The score itself is only checked.
 Cost: at least n d multiplications for the first unit and n² d for all others together, in float64; more where n² similarities
-  do not fit in `max_ram` (4 n² bytes in half of it), because those looked at again are computed again. Memory 8 n d and
-  at most max_ram. Per class it is n_c². With `neighbours=k` 2 n² d in float32 for the neighbours (faiss), then
-  O((n + m k) log n) for m units kept; memory 12 n d + 100 n k bytes.
+  do not fit in `max_ram` (4 n² bytes in half of it), because those looked at again are computed again. Memory 20 n d
+  bytes and at most max_ram. Per class it is n_c². With `neighbours=k` 2 n² d in float32 for the neighbours (faiss), then
+  O((n + m k) log n) for m units kept; memory 16 n d + 150 n k bytes.
 Departures: similarity `0.5 + 0.5 cos` of embeddings, where DeepCore takes last-layer gradients (cheaper here; the card's
   digits differ by 0.5 points). Zero vectors, which give NaN in DeepCore, are refused by id. Lazy greedy over blocks of
   columns: the same units as naive greedy. Gains that differ by less than 2.4e-7 are equal, and the lower id wins.
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("embedding",), card="coreset-baselines", within="all")
+@selector(
+    needs=("embedding",),
+    card="coreset-baselines",
+    within="all",
+    memory="(16 * n * d + 150 * n * neighbours + 67108864) if neighbours else (20 * n * d + 100 * n + 65536 * d)",
+)
 def facility_location(
     score: GroupScore,
     count: int,

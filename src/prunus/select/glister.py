@@ -4,7 +4,7 @@ Removes: rows whose gradient does not point where the validation rows need it.
 Needs: probs, labels, embedding (gradients and logits of the last layer are made of them), of the rows and of validation rows
   (`val`); without the latter the rows themselves are validated on. The score itself is only checked.
 Cost: m (n + 2 v) c d multiplications for v validation rows, c classes and m rows kept, divided by `refresh`; memory
-  8 (n + v) (c + d) bytes.
+  20 (n + v) (c + d) bytes.
 Departures: a Taylor expansion of the last layer, as released: after each pick the model moves by `eta` times the mean
   gradient of the picks, the probabilities of the validation rows are computed again there, and the next pick is the row
   whose (first) gradient is most along the new mean validation gradient. In DeepCore a misspelt keyword leaves the
@@ -43,6 +43,7 @@ LEAST = 1e-30
     val=("probs", "labels", "embedding"),
     card="coreset-baselines",
     within="all",
+    memory="40 * n * (c + d + 1) + 8192 * (c + d + 1)",
 )
 def glister(
     score: GroupScore,

@@ -3,7 +3,7 @@
 Removes: rows whose gradient the kept ones can make up.
 Needs: probs, labels, embedding (the gradient of the last layer is made of them); or `gradient [n, p]` among the signals
   and labels. The score itself is only checked.
-Cost: n k c d multiplications and k³ / 3; memory 8 n (c + d) + 8 k² bytes (per class: n_c, and k_c kept of it).
+Cost: m n c d multiplications in float32 and m³ for m kept rows; memory 20 n (c + d) + 16 m² bytes (per class n_c, and m_c).
 Departures: the Cholesky factor of the ridge fit grows by a row for each pick, where the released code solves from
   scratch; its first fit leaves the ridge out, which alters one residual's length and no direction. Rows go on being
   picked when nothing is left to match, so that the budget is met; of equal correlations the lower id wins. `weights`
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("probs", "labels", "embedding"), card="coreset-baselines", within="class", weighs=True)
+@selector(
+    needs=("probs", "labels", "embedding"),
+    card="coreset-baselines",
+    within="class",
+    memory="20 * n * (c + d + 1) + 16 * m * m + 8192 * (c + d + 1)",
+    weighs=True,
+)
 def grad_match(
     score: GroupScore,
     count: int,

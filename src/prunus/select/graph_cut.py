@@ -2,8 +2,8 @@
 
 Removes: outliers, and units similar to a kept one.
 Needs: embedding, no zero vectors; labels for `within="class"`. The score itself is only checked.
-Cost: n d k multiplications in float32, memory 12 n d + 32 n bytes: with a cosine, gains are products with one vector, so no
-  similarity is ever stored. Units in doubt are decided in float64.
+Cost: n d m multiplications in float32 for m kept units, memory 16 n d + 60 n bytes: with a cosine, gains are products with
+  one vector, so no similarity is ever stored. Units in doubt are decided in float64.
 Departures: similarity `0.5 + 0.5 cos` of embeddings, where DeepCore takes last-layer gradients and n² of them. The default
   lam=2 is the least for which the function never falls and greedy has its guarantee; DeepCore uses 1. Zero vectors are
   refused by id. Of equal gains the lower id wins.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("embedding",), card="coreset-baselines", within="all")
+@selector(needs=("embedding",), card="coreset-baselines", within="all", memory="16 * n * d + 60 * n + 65536 * d")
 def graph_cut(
     score: GroupScore,
     count: int,

@@ -2,7 +2,7 @@
 
 Removes: units that the mean does not need.
 Needs: embedding; labels for `within="class"`. The score itself is only checked.
-Cost: n d k multiplications in float32, memory 4 n d + 32 n bytes; units in doubt are decided in float64.
+Cost: n d m multiplications in float32 for m kept units; those in doubt are decided in float64. Memory 4 n d + 60 n bytes.
 Departures: DeepCore's code takes the argmax of the distance it should minimise, and so keeps outliers (digits, 5 % kept:
   0.48 against 0.90 on the card); parity="official" does that too. Each step is one product with the residual
   `(t + 1) mean - sum of the kept`, which is accumulated in float64, where the released code forms all n vectors of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("embedding",), card="coreset-baselines", within="all")
+@selector(needs=("embedding",), card="coreset-baselines", within="all", memory="4 * n * d + 60 * n + 65536 * d")
 def herding(
     score: GroupScore,
     count: int,

@@ -2,8 +2,8 @@
 
 Removes: units close to a kept one.
 Needs: embedding; labels for `within="class"`. The score itself is only checked.
-Cost: n d k multiplications in float32 (one matrix-vector product for each kept unit), memory 4 n d + 56 n bytes; the few
-  units in doubt are decided in float64.
+Cost: at most n d m multiplications in float32 for m kept units, by blocks of 32 centres; the few units in doubt are decided
+  in float64. Memory 8 n d + 80 n bytes.
 Departures: the covering radius is at most twice the best one, as proved. DeepCore holds an `[k, n]` matrix of distances and
   copies the unselected rows at every step; here the state is O(n) and the picks are those of exact arithmetic: float32
   products bound the running minimum, float64 differences decide, and of equal distances the lower id wins. The first
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("embedding",), card="coreset-baselines", within="all")
+@selector(needs=("embedding",), card="coreset-baselines", within="all", memory="8 * n * d + 80 * n + 65536 * d")
 def k_center(
     score: GroupScore,
     count: int,

@@ -3,7 +3,7 @@
 Removes: units that a combination of kept ones is like.
 Needs: embedding, no zero vectors; labels for `within="class"`. The score itself is only checked.
 Cost: m d² multiplications for the picks and d² for each gain that is looked at again, at most n m d² and far less (lazy);
-  in float64. Memory 16 n d + 8 d² bytes: no similarity and no factor of m columns is ever stored.
+  in float64. Memory 20 n d + 8 d² bytes: no similarity and no factor of m columns is ever stored.
 Departures: similarity `0.5 + 0.5 cos` of embeddings, where DeepCore takes last-layer gradients and n² of them; with it the
   kernel has rank d + 1, and gains need one matrix of that size instead of a Cholesky factor that grows with every
   pick. The objective is `ln det(lam I + K)`, lam = 0.1: without lam it is -infinity beyond d + 1 picks. DeepCore's gain has
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("embedding",), card="coreset-baselines", within="all")
+@selector(
+    needs=("embedding",), card="coreset-baselines", within="all", memory="20 * n * d + 60 * n + 8 * d * d + 65536 * d"
+)
 def log_determinant(
     score: GroupScore,
     count: int,

@@ -2,7 +2,7 @@
 
 Removes: rows nearest the centre of their class and rows farthest from it, as many at either end.
 Needs: embedding, labels. The score itself is only checked.
-Cost: O(n d + n log n), memory 8 n d bytes.
+Cost: O(n d + n log n). Memory 4 n d + 24 n_c d bytes, n_c rows in the largest class.
 Departures: the published window of ranks over all rows; an odd row out goes to the end that Python's round decides, as
   released. Ranks inside every label are `within="class"`. The released function returns the rows to remove. Of equal
   distances the lower id ranks first, where the released sort is not stable.
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("embedding", "labels"), card="coreset-baselines", within="all")
+@selector(
+    needs=("embedding", "labels"), card="coreset-baselines", within="all", memory="28 * n * d + 40 * n + 65536 * d"
+)
 def moderate(score: GroupScore, count: int, *, within: Literal["all", "class"] = "all") -> Positions:
     """Positions of the rows in the middle of the ranking by distance to the class median, nearest first.
 

@@ -2,7 +2,7 @@
 
 Removes: weights (any unit, when values are `[n]`).
 Needs: a score.
-Cost: one partition of the group; no sort, no copy in another precision.
+Cost: O(n), one partition of the group; no sort, no copy in another precision. Memory about 2 n numbers.
 Departures: exact count, ties broken so that the lower flat index goes first; of units with ids the lower id stays. The
  released code of Wanda prunes everything at or below the value at index int(numel * sparsity): one weight more than
  asked, and a matrix of equal values is wiped out; parity="official".

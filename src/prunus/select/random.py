@@ -2,7 +2,7 @@
 
 Removes: whatever the score is over.
 Needs: nothing but ids; labels for `within="class"`.
-Cost: O(n log n).
+Cost: O(n log n), memory about 3 n numbers.
 Departures: own. The draw is a keyed hash of (seed, id), so it does not depend on the order of the units, and a
   smaller count keeps a subset of a larger one (within all).
 """

@@ -4,7 +4,7 @@ Removes: rows that resemble an earlier row of their cluster.
 Needs: an embedding of each row among the signals; of the score only the ids, and its ranking for keep="score". faiss.
 Cost: k-means O(n k d iterations), then n_j^2 d / 2 for a cluster of n_j rows: n * 500 d at 1000 rows a cluster.
   greedy without eps repeats that up to 30 times; components takes n_j products of a cluster with one row. Memory
-  4 n d bytes for faiss, then 8 n_j d and a block of cosines of at most 256 MiB.
+  8 n d bytes, then 12 n_j d and a block of cosines of at most 256 MiB.
 Departures: rows are scaled to length 1 here (the released code trusts its input); its README has the direction of eps
   wrong: a larger eps removes more, in its code as here. `count` chooses eps: rows go in the order of their similarity
   to an earlier row, ties by id (the larger goes), so a smaller count keeps a subset (official, components). Ties of
@@ -84,7 +84,12 @@ class Duplicates:
         return np.stack([np.flatnonzero(gone), self.earlier.representatives(gone)[gone]], axis=1)
 
 
-@selector(needs=("embedding",), card="semdedup", extras=("data",))
+@selector(
+    needs=("embedding",),
+    card="semdedup",
+    extras=("data",),
+    memory="8 * n * d + 120 * n + 100000 * d + min(268435456, 16 * n * n)",
+)
 def semdedup(
     score: GroupScore,
     count: int,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from prunus.select.by_label import Positions
 
 
-@selector(needs=("embedding",), card="snp")
+@selector(needs=("embedding",), card="snp", memory="12 * n * d + 32 * d * d + 8 * n * clusters + 120 * n + 65536 * d")
 def snp(
     score: GroupScore,
     count: int,

@@ -85,7 +85,7 @@ class Ranked:
         return self.order[np.argsort(away, kind="stable")]
 
 
-@selector(needs=("embedding",), card="sur", within="class")
+@selector(needs=("embedding",), card="sur", within="class", memory="32 * n * d + 100 * n + 65536 * d")
 def sur(
     score: GroupScore,
     count: int,

@@ -42,6 +42,16 @@ class Signals:
     """
 
     def __init__(self, ids: ArrayLike | None = None, **fields: Array | None) -> None:
+        self._take(ids, fields, finite=True)
+
+    @classmethod
+    def with_bad_rows(cls, ids: ArrayLike | None = None, **fields: Array | None) -> Signals:
+        """The same, but rows that are not finite are taken as they are: `quarantine=True` of score and plan leaves them out."""
+        made = cls.__new__(cls)
+        made._take(ids, fields, finite=False)
+        return made
+
+    def _take(self, ids: ArrayLike | None, fields: Mapping[str, Array | None], *, finite: bool) -> None:
         tensors = {name: _tensor(name, value) for name, value in fields.items() if value is not None}
         if not tensors:
             raise BadInput("Signals needs at least one field, such as probs=, labels=, loss= or embedding=")
@@ -50,7 +60,8 @@ class Signals:
         for name, tensor in tensors.items():
             if len(tensor) != len(self.ids):
                 raise BadInput(f"{name} has {len(tensor)} rows, but there are {len(self.ids)} ids")
-            _check_finite(name, tensor, self.ids)
+            if finite:
+                _check_finite(name, tensor, self.ids)
         _check_classes(tensors, self.ids)
         self._parts: dict[str, tuple[Tensor, ...]] = {name: (tensor,) for name, tensor in tensors.items()}
         self.provenance: Mapping[str, Any] = {}
@@ -213,7 +224,12 @@ class Signals:
 
     @classmethod
     def from_parquet(
-        cls, path: str | Path, *, out: str | Path | None = None, **columns: str | Sequence[str]
+        cls,
+        path: str | Path,
+        *,
+        out: str | Path | None = None,
+        quarantine: bool = False,
+        **columns: str | Sequence[str],
     ) -> Signals:
         """Predictions of any tool; see `prunus.signals.tables.read`.
 
@@ -221,25 +237,28 @@ class Signals:
             path: the table.
             out: of parquet: a folder for shards that are written as the table is read, and read back through memory
                 maps; the table is never in memory as a whole.
+            quarantine: take rows that are not finite as they are.
             columns: signal = column, or columns.
         """
         from prunus.signals import tables
 
-        return tables.read(path, **columns) if out is None else tables.convert(path, out, **columns)
+        if out is None:
+            return tables.read(path, quarantine=quarantine, **columns)
+        return tables.convert(path, out, quarantine=quarantine, **columns)
 
     @classmethod
     def from_npz(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
         """Arrays saved by numpy, without pickles; see `prunus.signals.tables.read`."""
         from prunus.signals import tables
 
-        return tables.read(path, **columns)
+        return tables.read(path, quarantine=False, **columns)
 
     @classmethod
     def from_jsonl(cls, path: str | Path, **columns: str | Sequence[str]) -> Signals:
         """One JSON object per line; see `prunus.signals.tables.read`."""
         from prunus.signals import tables
 
-        return tables.read(path, **columns)
+        return tables.read(path, quarantine=False, **columns)
 
 
 def _tensor(name: str, value: Array) -> Tensor:
@@ -297,7 +316,7 @@ def _check_classes(tensors: Mapping[str, Tensor], ids: Ids) -> None:
         if name in tensors and tensors[name].dim() < 2:
             raise BadInput(f"{name} must be [n, classes], not {list(tensors[name].shape)}")
     if probs is not None and probs.dim() == 2:
-        wrong = ((probs < -1e-4).any(1) | ((probs.sum(1) - 1).abs() > 1e-2)).numpy()
+        wrong = ((probs < -1e-4).any(1) | ((probs.sum(1) - 1).abs() > 1e-2)).numpy()  # NaN is judged elsewhere
         if wrong.any():
             raise BadInput(f"probs of ids {ids[wrong][:5].tolist()} do not sum to 1; give logits= instead")
     labels, table = tensors.get("labels"), probs if probs is not None else tensors.get("logits")

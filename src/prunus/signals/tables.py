@@ -1,4 +1,4 @@
-"""Row signals from tables of predictions: parquet, npz, jsonl, csv. The columns' names say what they are, or you do."""
+"""Row signals from tables of predictions: parquet, npz, npy, jsonl, csv. The columns' names say what they are, or you do."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ ALIASES = {
 NUMBERED = re.compile(r"^(held_out_probs?|probs?|logits?|embedding)[_.]?(\d+)$")
 
 
-def read(path: str | Path, **columns: str | Sequence[str]) -> Signals:
+def read(path: str | Path, *, quarantine: bool = False, **columns: str | Sequence[str]) -> Signals:
     """Signals from a table with one line per row.
 
     Args:
-        path: `.parquet`, `.npz`, `.jsonl` or `.csv`.
+        path: `.parquet`, `.npz`, `.jsonl` or `.csv`; or `embedding.npy`, one signal called by its name, which stays on
+            disk as a memory map, with the ids in `ids.npy` beside it.
+        quarantine: take rows that are not finite as they are (see Signals.with_bad_rows).
         columns: signal = column, or a list of columns that make its entries: `ids="file", probs=["p_cat", "p_dog"]`.
             Columns that are not named are taken when they are called like a signal (`id`, `label`, `probs`, `loss`,
             `embedding`, ...) or numbered (`prob_0`, `prob_1`, ...). `id=` and `label=` are accepted.
@@ -45,16 +47,16 @@ def read(path: str | Path, **columns: str | Sequence[str]) -> Signals:
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist")
-    return _signals(_table(path), columns, path.name)
+    return _signals(_table(path), columns, path.name, quarantine=quarantine)
 
 
-def convert(path: str | Path, out: str | Path, **columns: str | Sequence[str]) -> Signals:
+def convert(path: str | Path, out: str | Path, *, quarantine: bool = False, **columns: str | Sequence[str]) -> Signals:
     """Signals from a parquet table, row group by row group into shards, opened through memory maps.
 
     Args:
         path: `.parquet`.
         out: folder, made if needed.
-        columns: as `read` takes them.
+        quarantine, columns: as `read` takes them.
 
     Raises:
         BadInput: not parquet. CorruptFile, UnknownName: as `read`.
@@ -67,7 +69,7 @@ def convert(path: str | Path, out: str | Path, **columns: str | Sequence[str]) -
     with shards.Writer(out) as writer:
         try:
             for batch in arrow.ParquetFile(path).iter_batches(BATCH):
-                part = _signals(_columns(batch, path), columns, path.name, start)
+                part = _signals(_columns(batch, path), columns, path.name, start, quarantine=quarantine)
                 writer.add(part.ids, {name: part.field(name) for name in part.names})
                 start += len(part)
         except (ValueError, OSError, KeyError) as error:
@@ -78,7 +80,12 @@ def convert(path: str | Path, out: str | Path, **columns: str | Sequence[str]) -
 
 
 def _signals(
-    table: dict[str, NDArray[Any]], columns: Mapping[str, str | Sequence[str]], name: str, start: int = 0
+    table: dict[str, NDArray[Any]],
+    columns: Mapping[str, str | Sequence[str]],
+    name: str,
+    start: int = 0,
+    *,
+    quarantine: bool = False,
 ) -> Signals:
     """The columns that are signals, with ids; rows without ids are called by their place from `start` on."""
     named = {ALIASES.get(signal, signal): column for signal, column in columns.items()}
@@ -88,12 +95,16 @@ def _signals(
     if ids is None:
         rows = len(next(iter(fields.values()), ()))
         ids = np.array([f"{name}:{row}" for row in range(start, start + rows)])
-    return Signals(ids, **fields)
+    return Signals.with_bad_rows(ids, **fields) if quarantine else Signals(ids, **fields)
 
 
 def _table(path: Path) -> dict[str, NDArray[Any]]:
     kind = path.suffix.lower()
     try:
+        if kind == ".npy":
+            beside = path.with_name("ids.npy")
+            found = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
+            return found | ({"ids": np.load(beside, allow_pickle=False)} if beside.exists() else {})
         if kind == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
@@ -104,7 +115,9 @@ def _table(path: Path) -> dict[str, NDArray[Any]]:
             return _arrow(path, kind)
     except (ValueError, OSError, KeyError, EOFError) as error:
         raise CorruptFile(f"{path} can't be read as {kind[1:]}: {error}") from error
-    raise BadInput(f"{path.name}: signals are read from .parquet, .npz, .jsonl and .csv, not {kind or 'no suffix'}")
+    raise BadInput(
+        f"{path.name}: signals are read from .parquet, .npz, .npy, .jsonl and .csv, not {kind or 'no suffix'}"
+    )
 
 
 def _arrow(path: Path, kind: str) -> dict[str, NDArray[Any]]:
