@@ -159,7 +159,7 @@ def measure_herding(n: int = 5_000, d: int = 512, m: int = 500) -> None:
     x = np.asarray(score.signals.embedding)
     same = float(np.mean(herding(score, m) == herding_again(x.astype(np.float64), m)))
     ways = {"herding": lambda: herding(score, m), "mean at every step": lambda: herding_again(x, m)}
-    line("herding", ways, over="mean at every step", limit=0.1, rounds=3, n=n, d=d, m=m, same_picks=same)
+    line("herding", ways, over="mean at every step", limit=0.1, n=n, d=d, m=m, same_picks=same)
 
 
 def pursuit_again(gradients: np.ndarray, target: np.ndarray, count: int, ridge: float) -> list[int]:

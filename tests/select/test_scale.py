@@ -14,8 +14,20 @@ from prunus.core.errors import BadInput, ResourceError
 from prunus.core.memory import evaluate
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore
+from prunus.flow import rows
 from prunus.flow.limits import formula
-from prunus.maths import certified, determinant, last_layer, near_duplicates, neighbours, spherical, submodular
+from prunus.maths import (
+    certified,
+    determinant,
+    euclidean,
+    frechet,
+    last_layer,
+    near_duplicates,
+    neighbours,
+    spherical,
+    submodular,
+)
+from prunus.rows import cal
 from prunus.select.vectors import in_order
 from prunus.signals.rowset import Signals
 
@@ -61,6 +73,22 @@ def test_blocks_do_not_matter(method, monkeypatch):
     ):  # fmt: skip
         monkeypatch.setattr(module, name, size)
     np.testing.assert_array_equal(selected(method, scored(), 90), whole)
+
+
+@pytest.mark.parametrize(
+    "name", [m.name for m in registry.methods(kind="criterion") if m.unit == "rows" and "embedding" in m.needs]
+)
+def test_blocks_do_not_matter_to_criteria(name, monkeypatch):
+    given = scored()
+    data = px.Dataset((np.asarray(given.signals.embedding), np.asarray(given.signals.labels)), ids=given.ids)
+    target = {"target": np.random.default_rng(2).standard_normal((40, 8))} if name == "feature_mapping" else {}
+    whole = px.score(data, name, signals=given.signals, **target)
+    for module, size_of, size in (
+        (rows, "CHUNK", 37), (cal, "BYTES", 9000), (spherical, "BLOCK", 17), (euclidean, "BLOCK", 13), (frechet, "BLOCK", 7),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, size_of, size)
+    blocked = px.score(data, name, signals=given.signals, **target)
+    np.testing.assert_array_equal(blocked.values["rows"], whole.values["rows"])
 
 
 @over_embeddings
