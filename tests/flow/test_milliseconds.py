@@ -133,8 +133,7 @@ def test_a_machine_that_slows_down_in_between_moves_nothing(monkeypatch):
 
 def test_what_milliseconds_need_is_told():
     with pytest.raises(BadInput, match="meta device"):
-        watch = Stopwatch(ModelPrunable(net().to("meta"), EXAMPLE), px.Budget.parse("5 ms"), dict)
-        watch.measure({})
+        Stopwatch(ModelPrunable(net().to("meta"), EXAMPLE), px.Budget.parse("5 ms"), dict)
     with pytest.raises(BadInput, match="no budget in ms"):
         px.plan(net(), "precropping", "5 ms", example=EXAMPLE, data=(torch.zeros(4, 3, 8, 8), torch.zeros(4).long()))
     for text in ("5 ms at noon", "5 ms batch four"):
