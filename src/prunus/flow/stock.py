@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,15 +103,19 @@ def _explaining(config: Any, wrong: list[tuple[int, int]]) -> Iterator[Change]:
         for have, want in dict.fromkeys(wrong):
             if value is None and want:
                 yield field, want
-            elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and have:
-                if have % value == 0 and value * want % have == 0:
-                    yield field, value * want // have
+            elif _divides(value, have) and value * want % have == 0:
+                yield field, value * want // have
+
+
+def _divides(value: Any, have: int) -> bool:
+    """Whether a field's value is a whole number that `have` is a multiple of."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0 and have > 0 and have % value == 0
 
 
 def _same(model: nn.Module, config: Any, example: Any) -> bool:
     """Whether the stock model with the cut weights gives the cut model's outputs."""
     first = next(model.parameters())
-    stock = cast("nn.Module", type(model)(copy.deepcopy(config))).to(first.device, first.dtype).eval()
+    stock = type(model)(copy.deepcopy(config)).to(first.device, first.dtype).eval()
     stock.load_state_dict(model.state_dict())
     inputs = map_tensors(drawn_like(example, model, Rng(0, "stock")), lambda tensor: tensor.to(first.device))
     with untouched(model), torch.no_grad():
