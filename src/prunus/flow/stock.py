@@ -103,13 +103,13 @@ def _explaining(config: Any, wrong: list[tuple[int, int]]) -> Iterator[Change]:
         for have, want in dict.fromkeys(wrong):
             if value is None and want:
                 yield field, want
-            elif _divides(value, have) and value * want % have == 0:
+            elif isinstance(value, int) and _divides(value, have) and value * want % have == 0:
                 yield field, value * want // have
 
 
-def _divides(value: Any, have: int) -> bool:
+def _divides(value: int, have: int) -> bool:
     """Whether a field's value is a whole number that `have` is a multiple of."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0 and have > 0 and have % value == 0
+    return not isinstance(value, bool) and value > 0 and have > 0 and have % value == 0
 
 
 def _same(model: nn.Module, config: Any, example: Any) -> bool:
