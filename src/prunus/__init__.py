@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prunus.flow.curation import compare_rows as compare_rows
     from prunus.flow.duplicates import near_duplicates as near_duplicates
     from prunus.flow.label_issues import label_issues as label_issues
+    from prunus.flow.onnx_file import to_onnx as to_onnx
     from prunus.flow.plan import plan as plan
     from prunus.flow.plan import score as score
     from prunus.flow.proof import prove as prove
@@ -54,6 +55,7 @@ _PLACES = {
     "label_issues": "flow.label_issues",
     "near_duplicates": "flow.duplicates",
     "compare_rows": "flow.curation",
+    "to_onnx": "flow.onnx_file",
     "plan": "flow.plan",
     "score": "flow.plan",
     "prove": "flow.proof",

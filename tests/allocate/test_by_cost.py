@@ -61,3 +61,19 @@ def test_ties_go_by_name_and_order_does_not_matter():
     one = by_cost(made, Budget.parse("5 channels"), product_cost, floor_share=0)
     two = by_cost(made[::-1], Budget.parse("5 channels"), product_cost, floor_share=0)
     assert one == two == {"a": 1, "b": 4}
+
+
+def test_a_tolerance_narrower_than_a_step_names_what_can_be_had():
+    made = levels([10, 10])
+    assert sum(by_cost(made, Budget.parse("50% channels", tolerance=0), product_cost).values()) == 10
+    with pytest.raises(BudgetUnreachable, match=r"within 1 %; nearest reachable: 50% channels or 55% channels"):
+        by_cost(made, Budget.parse("54% channels", tolerance=0.01), product_cost)
+
+
+def test_large_groups_are_rounded_where_time_is_meant():
+    made = levels([256, 100, 127])
+    counts = by_cost(made, Budget.parse("50% macs"), product_cost)
+    assert counts["g0"] % 8 == 0 and counts["g1"] % 8 and counts["g2"] % 8
+    exact = by_cost(made, Budget.parse("50% macs", round_to=1), product_cost)
+    assert exact["g0"] % 8 and product_cost(exact)["macs"] >= product_cost(counts)["macs"]
+    assert by_cost(made, Budget.parse("50% channels"), product_cost) != counts

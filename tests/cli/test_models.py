@@ -159,3 +159,20 @@ def test_dry_run_of_verbs_that_pass_over_rows(made, here, verb):
     found = done(verb, *words, "--dry-run", "--json").json
     assert set(found) == {"rows", "timed_rows", "rows_per_second", "hours", "ram", "disk"}
     assert list(here.iterdir()) == []
+
+
+def test_budgets_in_milliseconds_from_the_shell(made, here):
+    refused(3, "plan", made / "dense", "l1", "0.000001 ms at batch 2", "--data", made / "train.npz", "--out", "p")
+    found = done(
+        "plan",
+        made / "dense",
+        "l1",
+        "100% ms at batch 2, float64",
+        "--data",
+        made / "train.npz",
+        "--out",
+        "q",
+        "--json",
+    ).json
+    assert found["budget"] == "100% ms at batch 2, 1 thread, float64"
+    assert found["planned"]["ms"] == found["dense"]["ms"] > 0

@@ -39,7 +39,9 @@ def test_budget_says_both_sides_and_round_trips(text, short, echo):
     assert Budget.from_json(budget.to_json()) == budget
 
 
-@pytest.mark.parametrize("text", ["", "lots", "130% rows", "1.5 rows", "5:4", "0:4", "8 ms", "30% rows and 20% rows"])
+@pytest.mark.parametrize(
+    "text", ["", "lots", "130% rows", "1.5 rows", "5:4", "0:4", "8 ms at noon", "30% rows and 20% rows"]
+)
 def test_budget_refuses(text):
     with pytest.raises(BadInput):
         Budget.parse(text)

@@ -228,3 +228,9 @@ def test_an_arm_that_is_taught_stands_beside_the_same_rows_without_a_teacher() -
     taught = next(case for case in tried if case.arm == "loss, taught by full")
     assert (untaught.control, untaught.teacher, untaught.steps, untaught.like) == (True, "", taught.steps, taught)
     assert not any("not taught" in case.arm for case in cases(parse(tiny(controls={"rows": ["no_teacher"]}))))
+
+
+def test_a_budget_in_milliseconds_is_one_over_channels() -> None:
+    text = "15 ms at batch 16, 2 threads"
+    (arm,) = [c for c in cases(parse(tiny(arms=prune(method="l1", budget=text)))) if c.arm == "l1" and not c.control]
+    assert arm.budget == text and arm.steps[0].unit == "channels" and arm.steps[0].round_to is None

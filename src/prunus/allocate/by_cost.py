@@ -46,13 +46,9 @@ def by_cost(levels: Sequence[Level], budget: Budget, cost: Cost, *, floor_share:
         Group name -> kept count: the fewest drops that meet every term.
 
     Raises:
-        BudgetUnreachable: even the floors cost more; names what they cost.
+        BudgetUnreachable: even the floors cost more, or the tolerance is narrower than one step; names what can be had.
     """
-    if not levels:
-        raise BadInput("there is no group to take units from: everything is frozen (see `prunus check`)")
-    if not 0 <= floor_share <= 1:
-        raise BadInput(f"floor_share is a share of each group, not {floor_share}")
-    ladder = _Ladder(levels, budget, floor_share)
+    ladder = _ladder(levels, budget, floor_share)
     dense = cost(ladder.counts(0))
     limits = {term.quantity: term.limit(dense[term.quantity]) * (1 + 1e-12) for term in budget.terms}
 
@@ -62,8 +58,8 @@ def by_cost(levels: Sequence[Level], budget: Budget, cost: Cost, *, floor_share:
 
     low, high = 0, ladder.steps
     if not meets(high):
-        least = cost(ladder.counts(high))
-        shown = " and ".join(f"{100 * least[q] / dense[q]:.4g}% {q}" for q in limits)
+        floors = cost(ladder.counts(high))
+        shown = " and ".join(f"{100 * floors[q] / dense[q]:.4g}% {q}" for q in limits)
         raise BudgetUnreachable(
             f"{budget} can't be met: with every group at its floor ({max(budget.floor, 1)} units, "
             f"{100 * floor_share:.3g} % of the group) more is left",
@@ -72,16 +68,40 @@ def by_cost(levels: Sequence[Level], budget: Budget, cost: Cost, *, floor_share:
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if meets(middle) else (middle + 1, high)
+    if budget.tolerance is not None:
+        _within(budget, dense, [cost(ladder.counts(drops)) for drops in (low, max(low - 1, 0))])
     return ladder.counts(low)
+
+
+def least(levels: Sequence[Level], budget: Budget, *, floor_share: float = 0.1) -> dict[str, int]:
+    """What each group keeps at its floor: the smallest model that `by_cost` can give."""
+    ladder = _ladder(levels, budget, floor_share)
+    return ladder.counts(ladder.steps)
+
+
+def _ladder(levels: Sequence[Level], budget: Budget, floor_share: float) -> _Ladder:
+    if not levels:
+        raise BadInput("there is no group to take units from: everything is frozen (see `prunus check`)")
+    if not 0 <= floor_share <= 1:
+        raise BadInput(f"floor_share is a share of each group, not {floor_share}")
+    return _Ladder(levels, budget, floor_share)
+
+
+def _within(budget: Budget, dense: Mapping[str, float], found: Sequence[Mapping[str, float]]) -> None:
+    """Refuse a plan of which every quantity is further below the budget than the tolerance; a second one is the step above."""
+    gaps = {t.quantity: (t.limit(dense[t.quantity]) - found[0][t.quantity]) / dense[t.quantity] for t in budget.terms}
+    if budget.tolerance is not None and min(gaps.values()) > budget.tolerance + 1e-12:
+        shown = " or ".join(" and ".join(f"{100 * one[q] / dense[q]:.4g}% {q}" for q in gaps) for one in found)
+        raise BudgetUnreachable(f"{budget} can't be met within {100 * budget.tolerance:.3g} %", nearest=shown)
 
 
 class _Ladder:
     """Every unit that may go, lowest score first; rung k drops the first k of them."""
 
     def __init__(self, levels: Sequence[Level], budget: Budget, floor_share: float) -> None:
-        self.round_to = budget.round_to
         self.classes = _classes(levels, same_shape=budget.same_shape)
         self.sizes = np.array([members[0].scores.size for members in self.classes], dtype=np.int64)
+        self.multiples = np.array([budget.step(int(size)) for size in self.sizes], dtype=np.int64)
         share = np.ceil(self.sizes * floor_share - 1e-9).astype(np.int64)
         self.floors = np.minimum(np.maximum(np.maximum(share, budget.floor), 1), self.sizes)
         pooled, owners = [], []
@@ -95,11 +115,9 @@ class _Ladder:
         self.steps = int(self.owner.size)
 
     def counts(self, drops: int) -> dict[str, int]:
-        """Kept counts after dropping the `drops` lowest; rounded up to a multiple where the budget says so."""
+        """Kept counts after dropping the `drops` lowest; rounded up to the multiples of the budget."""
         gone = np.bincount(self.owner[:drops], minlength=len(self.classes))
-        kept = self.sizes - gone
-        if self.round_to > 1:
-            kept = np.minimum(-(-kept // self.round_to) * self.round_to, self.sizes)
+        kept = np.minimum(-(-(self.sizes - gone) // self.multiples) * self.multiples, self.sizes)
         return {level.name: int(count) for members, count in zip(self.classes, kept) for level in members}
 
 

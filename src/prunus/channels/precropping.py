@@ -205,7 +205,7 @@ def _fitted(prunable: Any, budget: Budget, widths: Widths) -> dict[str, int]:
     limits = {term.quantity: term.limit(dense[term.quantity]) * (1 + 1e-12) for term in budget.terms}
 
     def rounded(factor: float) -> dict[str, int]:
-        step, sizes = budget.round_to, _sizes(prunable)
+        step, sizes = budget.round_to or 1, _sizes(prunable)
         return {name: min(-(-count // step) * step, sizes[name]) for name, count in widths(factor).items()}
 
     def affordable(counts: dict[str, int]) -> bool:

@@ -2,6 +2,8 @@
 
 `"30% rows"`, `"5000 rows"`, `"50% macs"`, `"60% params"`, `"64 tokens"`, `"26 layers"`, `"75% experts"`,
 `"50% weights"`, `"2:4"` (keeps 2 of 4), `"drop 6 layers"`, `"sparsity 90%"`, and `"60% params and 50% macs"`.
+
+Milliseconds say of what: `"15 ms at batch 16, 2 threads, float32"`. Left out, they are batch 1, 1 thread and the model's own type.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ ALIASES = {
 }
 UNIT_OF = {"params": "channels", "macs": "channels", "ms": "channels"}
 _NUMBER = r"(\d[\d_]*\.?\d*)\s*(%?)"
+STEP, STEP_FROM = 8, 128  # chosen by benchmarks/realised_speed.py
+_DTYPES = ("float32", "float64", "bfloat16", "float16")
 _SLACK = 1e-9  # 0.3 * 10 must count as 3
 
 
@@ -61,6 +65,8 @@ class Term:
     def __str__(self) -> str:
         if self.relative:
             return f"keeps {_percent(self.amount)} of {self.quantity}, drops {_percent(1 - self.amount)}"
+        if self.quantity == "ms" and not self.dropped:
+            return f"takes {_number(self.amount)} ms at most"
         verb, other = ("drops", "keeps") if self.dropped else ("keeps", "drops")
         return f"{verb} {_number(self.amount)} {self.quantity}, {other} the rest"
 
@@ -82,23 +88,32 @@ class Budget:
         nm: (kept, of) for N:M sparsity.
         tolerance: allowed |planned - asked| / dense; None means max(1 %, one rounding step).
         floor: least number of units kept in each group.
-        round_to: kept channel counts are multiples of this.
+        round_to: kept channel counts are multiples of this; None: of 8 in groups of 128 units or more where the budget names macs or
+            ms, because odd widths run slower than the MACs say (docs/results/speed.md).
         same_shape: equal widths in every layer.
         pin, ban: ids that must stay, ids that must go.
+        batch, threads, dtype: what milliseconds are measured with; dtype "" is the model's own.
     """
 
     terms: tuple[Term, ...] = ()
     nm: tuple[int, int] | None = None
     tolerance: float | None = None
     floor: int = 1
-    round_to: int = 1
+    round_to: int | None = None
     same_shape: bool = False
     pin: tuple[int | str, ...] = ()
     ban: tuple[int | str, ...] = ()
+    batch: int = 1
+    threads: int = 1
+    dtype: str = ""
 
     def __post_init__(self) -> None:
-        if self.floor < 0 or self.round_to < 1:
+        if self.floor < 0 or (self.round_to is not None and self.round_to < 1):
             raise BadInput(f"floor must be >= 0 and round_to >= 1, not {self.floor} and {self.round_to}")
+        if self.batch < 1 or self.threads < 1:
+            raise BadInput(f"batch and threads must be >= 1, not {self.batch} and {self.threads}")
+        if self.dtype not in ("", *_DTYPES):
+            raise UnknownName("type of numbers", self.dtype, _DTYPES)
         if both := set(self.pin) & set(self.ban):
             raise BadInput(f"ids can't be pinned and banned at once: {sorted(both, key=str)[:5]}")
         if len({t.quantity for t in self.terms}) < len(self.terms):
@@ -110,7 +125,7 @@ class Budget:
 
         Args:
             text: as in the module's first lines; a Budget passes through.
-            **options: tolerance, floor, round_to, same_shape, pin, ban.
+            **options: tolerance, floor, round_to, same_shape, pin, ban, batch, threads, dtype.
 
         Raises:
             BadInput: the text is not a budget, or a share is outside 0..100 %.
@@ -127,7 +142,9 @@ class Budget:
             if not 0 < kept <= of:
                 raise BadInput(f"{text!r} keeps {kept} of {of}: N:M needs 0 < N <= M")
             return cls(nm=(kept, of), **options)
-        return cls(terms=tuple(_term(part, text) for part in parts), **options)
+        found = [_timing(part, text) for part in parts]
+        told = {name: value for _, timing in found for name, value in timing.items()}
+        return cls(terms=tuple(_term(part, text) for part, _ in found), **{**told, **options})
 
     @property
     def term(self) -> Term:
@@ -150,6 +167,13 @@ class Budget:
         if len(own) > 1:
             raise BadInput(f"one plan removes one unit, the budget names {' and '.join(own)}: make one plan for each")
         return own[0] if own else UNIT_OF[self.terms[0].quantity]
+
+    def step(self, size: int) -> int:
+        """What the kept count of a group of `size` units is a multiple of."""
+        if self.round_to is not None:
+            return self.round_to
+        timely = any(term.quantity in ("macs", "ms") for term in self.terms)
+        return STEP if timely and size >= STEP_FROM else 1
 
     @property
     def keeps_all(self) -> bool:
@@ -195,7 +219,14 @@ class Budget:
         if self.nm:
             kept, of = self.nm
             return f"keeps {kept} of every {of} weights, drops {of - kept} ({_percent(1 - kept / of)} sparsity)"
-        return " and ".join(str(term) for term in self.terms)
+        return " and ".join(f"{term}{self._timed(term)}" for term in self.terms)
+
+    def _timed(self, term: Term) -> str:
+        """What milliseconds are measured with, as `parse` reads it; "" behind other quantities."""
+        if term.quantity != "ms":
+            return ""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return " at " + ", ".join(filter(None, [f"batch {self.batch}", threads, self.dtype]))
 
     def short(self) -> str:
         """As a person would type it: `30% rows`."""
@@ -204,8 +235,28 @@ class Budget:
         texts: list[str] = []
         for t in self.terms:
             amount = f"{100 * t.amount:.6g}%" if t.relative else f"{t.amount:.10g}"
-            texts.append(f"{'drop ' if t.dropped else ''}{amount} {t.quantity}")
+            texts.append(f"{'drop ' if t.dropped else ''}{amount} {t.quantity}{self._timed(t)}")
         return " and ".join(texts)
+
+
+def _timing(part: str, whole: str) -> tuple[str, dict[str, Any]]:
+    """A condition without what its milliseconds are measured with, and that by name."""
+    head, ms, rest = part.partition(" ms ")
+    if not ms:
+        return part, {}
+    told: dict[str, Any] = {}
+    for piece in filter(None, re.split(r"\s*,\s*", rest.strip().removeprefix("at ").strip())):
+        named = re.fullmatch(r"(batch|threads?)\s+(\d+)", piece)
+        counted = re.fullmatch(r"(\d+)\s+threads?", piece)
+        if named:
+            told["batch" if named[1] == "batch" else "threads"] = int(named[2])
+        elif counted:
+            told["threads"] = int(counted[1])
+        elif piece in _DTYPES:
+            told["dtype"] = piece
+        else:
+            raise BadInput(f"{whole!r}: {piece!r} is not understood; write '15 ms at batch 16, 2 threads, float32'")
+    return f"{head} ms", told
 
 
 def _term(part: str, whole: str) -> Term:
@@ -223,14 +274,10 @@ def _term(part: str, whole: str) -> Term:
     if word not in ALIASES:
         raise UnknownName("quantity", word, ALIASES)
     quantity = ALIASES[word]
-    if quantity == "ms":
-        raise BadInput(
-            f"{whole!r}: budgets in ms are not available yet; give macs or params and measure latency afterwards"
-        )
     if percent:
         return Term(_share(number, whole, turned=drop), True, quantity)
     amount = float(number.replace("_", ""))
-    if quantity not in ("params", "macs") and amount != int(amount):
+    if quantity not in ("params", "macs", "ms") and amount != int(amount):
         raise BadInput(f"{whole!r}: {quantity} are counted in whole numbers; for a share write a percent sign")
     return Term(amount, False, quantity, dropped=drop)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from prunus.core.prunable import Group
 from prunus.core.rng import Rng
 from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
+from prunus.flow.milliseconds import Stopwatch, by_time
 from prunus.flow.signals import module_signals
 from prunus.graph.makers import makers_of
 from prunus.graph.members import bind, readers_of
@@ -87,13 +89,15 @@ def plan_channels(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     score: Score | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Plan:
     """Which channels stay, and the edits that make up for the others.
 
     Args:
         prunable: the model with its graph.
         method: a criterion over channels.
-        budget: over macs, params or channels.
+        budget: over macs, params or channels, or in milliseconds: the cut model is then measured, six times at most, before compensation,
+            and the plan tells each time. The example input with one of its rows repeated is the batch.
         data: calibration rows of role fit; needed where the criterion or a compensator needs signals.
         step: adapter of a batch.
         signals: signals measured before, instead of `data`.
@@ -106,6 +110,7 @@ def plan_channels(
         seed: for criteria that draw.
         options: the criterion's own.
         score: made before, instead of asking the criterion again.
+        clock: seconds, for budgets in milliseconds.
 
     Raises:
         BudgetUnreachable: the frozen part and the floors cost more than the budget.
@@ -123,8 +128,24 @@ def plan_channels(
     rule = cast("Normalise", normalise or found.facts.get("normalise", "none"))  # `normalised` refuses other words
     groups = groups or str(found.facts.get("groups", "all"))
     touched = touchable(prunable, groups)
-    counts = _counts(prunable, score, asked, scope, rule, floor_share, touched)
-    kept = {name: _best(score.group(name), count) for name, count in counts.items()}
+    levels = _levels(score, scope, rule, touched)
+    dense = prunable.priced({name: group.size for name, group in touched.items()})
+
+    def chosen(counts: Mapping[str, int]) -> dict[str, Kept]:
+        return {name: _best(score.group(name), count) for name, count in counts.items()}
+
+    timing: dict[str, Any] = {}
+    if any(term.quantity == "ms" for term in asked.terms):
+        watch = Stopwatch(
+            prunable, asked, lambda counts: {name: one.index() for name, one in chosen(counts).items()}, clock
+        )
+        counts, took = by_time(levels, asked, watch, floor_share=floor_share)
+        planned, dense = {**prunable.priced(counts), "ms": took}, {**dense, "ms": watch.dense_ms}
+        timing = {"timing": watch.told()}
+    else:
+        counts = by_cost(levels, asked, prunable.priced, floor_share=floor_share)
+        planned = prunable.priced(counts)
+    kept = chosen(counts)
     edits = compensated(prunable, kept, compensators, signals)
     made = {
         **score.provenance,
@@ -133,11 +154,11 @@ def plan_channels(
         "groups": groups,
         "normalise": rule,
         "compensate": [one.id for one in compensators],
+        **timing,
     }
     if signals is not None:
         made["signals"] = dict(signals.provenance)
-    dense = prunable.priced({name: group.size for name, group in touched.items()})
-    return Plan("channels", kept, asked, prunable.priced(counts), dense, edits, {}, (), made, prunable.fingerprint())
+    return Plan("channels", kept, asked, planned, dense, edits, {}, (), made, prunable.fingerprint())
 
 
 def _compensators(asked: str | Sequence[str] | None, found: registry.Method) -> list[registry.Method]:
@@ -176,23 +197,15 @@ def _blocks(group: Group) -> set[str]:
     return found
 
 
-def _counts(
-    prunable: ModelPrunable,
-    score: Score,
-    budget: Budget,
-    scope: str,
-    rule: Normalise,
-    floor_share: float,
-    groups: dict[str, Group],
-) -> dict[str, int]:
+def _levels(score: Score, scope: str, rule: Normalise, groups: dict[str, Group]) -> list[Level]:
+    """The groups as the allocator sees them: what is ranked together has comparable scores."""
     if scope not in SCOPES:
         raise UnknownName("scope", scope, SCOPES)
     values = normalised({name: score.values[name] for name in groups}, rule)
     if scope != "global":
         tags = {name: name if scope == "group" else (group.tag or name) for name, group in groups.items()}
         values = normalised(values, "isomorphic", tags)
-    levels = [Level(name, values[name], groups[name].tag) for name in groups]
-    return by_cost(levels, budget, prunable.priced, floor_share=floor_share)
+    return [Level(name, values[name], groups[name].tag) for name in groups]
 
 
 def _best(group: GroupScore, count: int) -> Kept:

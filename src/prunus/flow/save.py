@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from prunus.core import files
 from prunus.core.edits import SetWeight
 from prunus.core.errors import BadInput, CorruptFile
 from prunus.core.plan import Plan
+from prunus.flow.stock import is_stock, stock_config
+from prunus.graph.example import restore
 
-WEIGHTS, APPLIED = "model.safetensors", "applied.json"
+WEIGHTS, APPLIED, CONFIG = "model.safetensors", "applied.json", "config.json"
 
 
 def kept(plan: Plan) -> np.ndarray:
@@ -32,7 +34,9 @@ def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> P
     Args:
         model: after the plan was applied (and recovered).
         plan: the plan, or all plans in the order they were applied (plans over rows are left out).
-        folder: gets `model.safetensors`, `applied.json` and one `plan-N/` for each plan.
+        folder: gets `model.safetensors`, `applied.json` and one `plan-N/` for each plan. A transformers model that was cut alike in
+            all layers gets a plain `config.json` too, so that stock `from_pretrained(folder)` loads it; `applied.json` says under
+            `config` whether it did, and why not.
 
     Raises:
         ResourceError: the disk is full or read-only; what existed stays.
@@ -45,6 +49,13 @@ def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> P
     files.write_tensors(folder / WEIGHTS, tensors)
     parameters = sum(p.numel() for p in model.parameters())
     head: dict[str, Any] = {"schema": 1, "plans": len(plans), "shared": shared, "got": {"params": float(parameters)}}
+    example = next((one.provenance["example"] for one in plans if one.provenance.get("example")), None)
+    if example is not None and is_stock(model):
+        config, reason = stock_config(model, restore(example))
+        head["config"] = reason or "from_pretrained loads this folder"
+        (folder / CONFIG).unlink(missing_ok=True)  # of a cut that was saved here before
+        if config is not None:
+            files.write_json(folder / CONFIG, config.to_dict() | {"dtype": str(config.dtype).removeprefix("torch.")})
     files.write_json(folder / APPLIED, head)
     return folder
 
@@ -76,12 +87,12 @@ def _unique(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]
     return tensors, shared
 
 
-def load(folder: str | Path, like: nn.Module) -> nn.Module:
+def load(folder: str | Path, like: nn.Module | Callable[[], nn.Module]) -> nn.Module:
     """The saved model.
 
     Args:
         folder: what `save` wrote.
-        like: the dense model, as its constructor makes it (weights don't matter); it is left as it is.
+        like: the constructor of the dense model, or a dense model that it made (weights don't matter), which is left as it is.
 
     Raises:
         CorruptFile: the folder is not whole.
@@ -91,7 +102,9 @@ def load(folder: str | Path, like: nn.Module) -> nn.Module:
     if not (folder / APPLIED).exists():
         raise CorruptFile(f"{folder} has no {APPLIED}: not a saved model, or its writing was interrupted")
     head = files.read_json(folder / APPLIED)
-    model = like
+    model = like if isinstance(like, nn.Module) else like()
+    if not hasattr(model, "state_dict"):  # whatever the caller's function returned
+        raise BadInput(f"like= is a model or what constructs one; it gave a {type(model).__name__}")
     for number in range(int(head["plans"])):
         plan = Plan.load(folder / f"plan-{number}")
         edits = tuple(edit for edit in plan.edits if not isinstance(edit, SetWeight))

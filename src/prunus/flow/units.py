@@ -45,6 +45,8 @@ def _known(planner: Callable[..., Plan], settings: Settings, found: Method) -> N
 
 
 def _search(prunable: ModelPrunable, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    if any(term.quantity == "ms" for term in budget.terms):
+        raise BadInput(f"{found.id} takes no budget in ms: give macs or params, or use a criterion over channels")
     _known(plan_search, settings, found)
     return plan_search(prunable, found, budget, options=options, **settings)
 

@@ -13,6 +13,7 @@ import copy
 import math
 import multiprocessing
 import time
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -120,6 +121,34 @@ def _quick(
     models: list[nn.Module], inputs: Any, repeats: int, processes: int, threads: int, warmup: int, timeout: float
 ) -> np.ndarray:
     """In this process, in turns; whatever else lives here disturbs it."""
+    return in_turns(models, lambda model: model(*inputs[0], **inputs[1]), repeats, threads, warmup)
+
+
+def in_turns(
+    models: Sequence[nn.Module],
+    call: Callable[[nn.Module], object],
+    repeats: int,
+    threads: int,
+    warmup: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> np.ndarray:
+    """Seconds `[models, repeats]` in this process: evaluation mode, threads pinned, in turns of alternating order.
+
+    Args:
+        models: left in the mode they were in.
+        call: runs one of them.
+        repeats: timed runs of each.
+        threads: torch's, put back afterwards.
+        warmup: untimed runs of each.
+        clock: seconds.
+    """
+
+    def timed(model: nn.Module) -> float:
+        with torch.inference_mode():
+            start = clock()
+            call(model)
+            return clock() - start
+
     before = torch.get_num_threads()
     modes = [(module, module.training) for model in models for module in model.modules()]
     torch.set_num_threads(threads)
@@ -127,8 +156,8 @@ def _quick(
         for model in models:
             model.eval()
             for _ in range(warmup):
-                _time(model, inputs)
-        return np.array([_turn([lambda m=m: _time(m, inputs) for m in models], run) for run in range(repeats)]).T
+                timed(model)
+        return np.array([_turn([lambda m=m: timed(m) for m in models], run) for run in range(repeats)]).T
     finally:
         torch.set_num_threads(before)
         for module, mode in modes:

@@ -35,7 +35,7 @@ class Step:
     at: str = ""
     groups: str = ""
     floor: int = 1
-    round_to: int = 1
+    round_to: int | None = None
     same_shape: bool = False
     tolerance: float | None = None
     pin: str = ""

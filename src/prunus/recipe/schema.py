@@ -261,7 +261,7 @@ class PruneTable(Table):
     at: str = ""
     groups: Literal["", "all", "inner"] = ""
     floor: Annotated[int, Field(ge=0)] = 1
-    round_to: Positive = 1
+    round_to: Positive | None = None
     same_shape: bool = False
     tolerance: Annotated[float, Field(ge=0)] | None = None
     pin: str = ""

@@ -121,6 +121,8 @@ def _budget(params: Params, inputs: Inputs) -> Budget:
     if "parent" not in inputs or params["unit"] != "channels":
         return budget
     # Every budget is against the dense original, so what an earlier plan has taken already counts.
+    if any(term.relative and term.quantity == "ms" for term in budget.terms):
+        raise BadInput(f"{params['budget']!r} behind another plan: give milliseconds as a number, not as a share")
     dense = _prunable({**inputs, "model": inputs["dense"]}).cost()
     terms = [Term(t.limit(dense[t.quantity]), False, t.quantity) if t.relative else t for t in budget.terms]
     return replace(budget, terms=tuple(terms))
