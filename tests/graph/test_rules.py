@@ -60,6 +60,7 @@ TOKENS = {
     "write_views": (lambda m, x: _write(x), {}),
     "where": (lambda m, x: torch.where(x > 0, x, torch.zeros_like(x)), {}),
     "sequence_pool": (lambda m, x: x.softmax(1) * x, {}),
+    "fourier_over_tokens": (lambda m, x: torch.fft.fft(x, dim=1).real, {}),
     "detach_data": (lambda m, x: x + x.detach().data, {}),
 }  # fmt: skip
 
@@ -210,3 +211,44 @@ def test_attribute_in_user_code_is_updated():
     small = cut(model, graph, {"qkv.weight:0:head": np.array([0, 3]), "qkv.weight:0:dim": np.array([1, 2])})
     assert (small.heads, small.width) == (2, 2)
     assert small.qkv.out_features == 12
+
+
+class Stream(nn.Module):
+    """Two residual attention blocks whose code takes the width of its heads from its input, as timm's BEiT does."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 12), nn.Linear(12, 5)
+        self.blocks = nn.ModuleList(Attention() for _ in range(2))
+
+    def forward(self, x):
+        x = self.embed(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.heads, self.qkv, self.out = 4, nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x):
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.out((((q @ k.mT) * 0.5).softmax(-1) @ v).transpose(1, 2).reshape(b, n, c))
+
+
+def test_width_taken_from_the_input_ties_the_heads_to_the_stream():
+    graph = _check(Stream(), torch.randn(2, 5, 6, dtype=torch.float64))
+    assert {group.size for group in graph.groups} == {3, 4}
+    for group in graph.groups:
+        assert {"blocks.0.qkv.weight", "blocks.1.out.weight", "embed.weight"} <= {s.parameter for s in group.slots}
+
+
+def test_tied_bias_stays_a_vector():
+    model = Between(lambda m, x: x)
+    model.bias = model.last.bias
+    graph = _check(model, torch.randn(2, 5, 6, dtype=torch.float64))
+    assert graph.parameters["last.bias"] == "bias"
+    assert "bias" not in graph.reads
