@@ -103,8 +103,8 @@ CONVS = {"conv_dim": (16, 16, 16), "conv_stride": (5, 2, 2), "conv_kernel": (10,
 EXPERTS = {"experts_implementation": "batched_mm"}
 
 LLAVA = {"vision_config": {"model_type": "clip_vision_model", **CLIP["vision_config"]}, "text_config": {
-    "model_type": "llama", **LLAMA}, "image_token_index": 59, "image_token_id": 59, "inputs": lambda: _seen(16),
-    "auto": "AutoModelForImageTextToText", "vision_feature_select_strategy": "full", "image_seq_length": 16}  # fmt: skip
+    "model_type": "llama", **LLAMA}, "image_token_index": 59, "image_token_id": 59, "inputs": lambda: _seen(17),
+    "auto": "AutoModelForImageTextToText", "vision_feature_select_strategy": "full", "image_seq_length": 17}  # fmt: skip
 SPEECH = {
     "auto": "AutoModelForSpeechSeq2Seq",
     "num_mel_bins": 16,
@@ -309,6 +309,8 @@ def _transformers(family: str, kind: str) -> tuple[nn.Module, Any]:
     experts = changes.pop("experts_implementation", None)
     auto, example = changes.pop("auto", auto), changes.pop("inputs", inputs)()
     config = _config(kind, changes)
+    if config.architectures is None:
+        config.architectures = []
     model = getattr(transformers, auto).from_config(config, **({"experts_implementation": experts} if experts else {}))
     model = model.float().eval()
     takes = inspect.signature(model.forward).parameters
