@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from prunus.graph.build import build
 from prunus.graph.cut import cut
@@ -97,6 +98,8 @@ IMAGES = {
     "unfold": (lambda m, x: m.conv(F.unfold(x, 2, stride=2).unflatten(2, (3, 3))), {"conv": nn.Conv2d(32, 8, 1)}),
     "split": (lambda m, x: torch.cat([m.conv(x.split(4, 1)[0]), x.split(4, 1)[1]], 1), {"conv": nn.Conv2d(4, 4, 1)}),
     "roll": (lambda m, x: torch.roll(x, (1, 1), (2, 3)), {}),
+    "weight_norm": (lambda m, x: m.conv(x), {"conv": weight_norm(nn.Conv2d(8, 8, 3), dim=0)}),
+    "weight_norm_of_taps": (lambda m, x: m.conv(x), {"conv": weight_norm(nn.Conv2d(8, 8, 3, groups=2), dim=3)}),
     "conv_bias_twice": (lambda m, x: m.conv(x) + m.conv(F.relu(x)), {"conv": nn.Conv2d(8, 8, 1)}),
 }  # fmt: skip
 
