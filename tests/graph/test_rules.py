@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from prunus.graph.build import build
 from prunus.graph.cut import cut
@@ -60,6 +61,7 @@ TOKENS = {
     "write_views": (lambda m, x: _write(x), {}),
     "where": (lambda m, x: torch.where(x > 0, x, torch.zeros_like(x)), {}),
     "sequence_pool": (lambda m, x: x.softmax(1) * x, {}),
+    "fourier_over_tokens": (lambda m, x: torch.fft.fft(x, dim=1).real, {}),
     "detach_data": (lambda m, x: x + x.detach().data, {}),
 }  # fmt: skip
 
@@ -96,6 +98,8 @@ IMAGES = {
     "unfold": (lambda m, x: m.conv(F.unfold(x, 2, stride=2).unflatten(2, (3, 3))), {"conv": nn.Conv2d(32, 8, 1)}),
     "split": (lambda m, x: torch.cat([m.conv(x.split(4, 1)[0]), x.split(4, 1)[1]], 1), {"conv": nn.Conv2d(4, 4, 1)}),
     "roll": (lambda m, x: torch.roll(x, (1, 1), (2, 3)), {}),
+    "weight_norm": (lambda m, x: m.conv(x), {"conv": weight_norm(nn.Conv2d(8, 8, 3), dim=0)}),
+    "weight_norm_of_taps": (lambda m, x: m.conv(x), {"conv": weight_norm(nn.Conv2d(8, 8, 3, groups=2), dim=3)}),
     "conv_bias_twice": (lambda m, x: m.conv(x) + m.conv(F.relu(x)), {"conv": nn.Conv2d(8, 8, 1)}),
 }  # fmt: skip
 
@@ -210,3 +214,44 @@ def test_attribute_in_user_code_is_updated():
     small = cut(model, graph, {"qkv.weight:0:head": np.array([0, 3]), "qkv.weight:0:dim": np.array([1, 2])})
     assert (small.heads, small.width) == (2, 2)
     assert small.qkv.out_features == 12
+
+
+class Stream(nn.Module):
+    """Two residual attention blocks whose code takes the width of its heads from its input, as timm's BEiT does."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 12), nn.Linear(12, 5)
+        self.blocks = nn.ModuleList(Attention() for _ in range(2))
+
+    def forward(self, x):
+        x = self.embed(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.heads, self.qkv, self.out = 4, nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x):
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.out((((q @ k.mT) * 0.5).softmax(-1) @ v).transpose(1, 2).reshape(b, n, c))
+
+
+def test_width_taken_from_the_input_ties_the_heads_to_the_stream():
+    graph = _check(Stream(), torch.randn(2, 5, 6, dtype=torch.float64))
+    assert {group.size for group in graph.groups} == {3, 4}
+    for group in graph.groups:
+        assert {"blocks.0.qkv.weight", "blocks.1.out.weight", "embed.weight"} <= {s.parameter for s in group.slots}
+
+
+def test_tied_bias_stays_a_vector():
+    model = Between(lambda m, x: x)
+    model.bias = model.last.bias
+    graph = _check(model, torch.randn(2, 5, 6, dtype=torch.float64))
+    assert graph.parameters["last.bias"] == "bias"
+    assert "bias" not in graph.reads

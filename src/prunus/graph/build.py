@@ -176,7 +176,7 @@ def _roles_of_ties(graph: Graph, trace: Trace) -> None:
         for value in node.inputs():
             canonical = trace.values[value].name
             own = next((n for n, v in trace.tensors.items() if v == value and n.rpartition(".")[0] == node.module), "")
-            if not own or own == canonical:
+            if not own or own == canonical or len(graph.shapes[own]) < 2:  # a tied bias stays a vector
                 continue
             if node.op == "linear":
                 graph.roles[(own, 0)], graph.roles[(own, 1)] = "writer", "reader"

@@ -8,6 +8,7 @@ the module (or its config) that holds the old size is bound to the dimension; wh
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -64,7 +65,8 @@ def _settle_family(trial: Trial, family: list[Axis]) -> None:
         found = (trial.run(live) or trial.run(live, trial.sizes(live[::-1]))) if live else None
         if found is None:
             return
-        if not (trial.share(found, live) or trial.repair(found, live) or trial.even(found, live)):
+        mends = (trial.share, trial.repair, trial.even, trial.width)
+        if not any(mend(found, live) for mend in mends):
             place = found.node.module or "the model"
             reason = f"{found.node.op} in {place} ({trial.kind(place)}): {found.text}"
             guilty = trial.involved(found, live)
@@ -276,11 +278,47 @@ class Trial:
             or (not binding.config and binding.path == path)
         ]
 
-    def repair(self, found: Difference, targets: list[Axis]) -> bool:
+    def width(self, found: Difference, targets: list[Axis]) -> bool:
+        """A width that code reads off the module's input (`reshape(B, N, C)`): tie the two, if giving them one size helps."""
+        for pairs in self._widths(found, set(targets)):
+            sizes, first = self.sizes(targets), dict(reversed(pairs))
+            for leaf, dim in pairs:  # the blocks of a residual stream share its width, so they share their factors
+                alike = zip(leaves(dim), leaves(first[leaf]))
+                sizes |= {own: sizes[other] for own, other in alike if other in sizes}
+                sizes[leaf] = size_of(first[leaf], sizes)
+            after = self.run(targets, sizes)
+            if after is None or after.index > found.index or self.repair(found, targets, sizes):
+                for leaf, dim in pairs:
+                    unify(leaf, dim, "code takes this width from its input")
+                return True
+        return False
+
+    def _widths(self, found: Difference, targets: set[Axis]) -> Iterator[list[tuple[Axis, Dim]]]:
+        """Each dimension made by the node, in all its siblings, with a leaf of equal size in the input of their module."""
+        inputs = self._inputs()
+        for number, tree in enumerate(subtrees(self._dims(found.node))):
+            pairs: list[tuple[Axis, Dim]] = []
+            for node in self.siblings(found) if targets & set(leaves(tree)) else ():
+                dim = next(itertools.islice(subtrees(self._dims(node)), number, None), tree)
+                own = set(leaves(dim))
+                like = (leaf for leaf in inputs[node.module] if leaf.size == dim.size and leaf not in own)
+                pairs += [(leaf, dim) for leaf in itertools.islice(like, 1)]
+            if pairs:
+                yield pairs
+
+    def _inputs(self) -> dict[str, list[Axis]]:
+        """Module -> live leaves that are dimensions of the tensors it is called with."""
+        found: dict[str, list[Axis]] = defaultdict(list)
+        for call in self.main.trace.calls:
+            dims = [resolve(dim) for value in call.inputs for dim in self.main.dims[value]]
+            found[call.path] += [dim for dim in dims if isinstance(dim, Axis) and not dim.frozen and dim.size > 1]
+        return found
+
+    def repair(self, found: Difference, targets: list[Axis], forced: dict[Axis, int] | None = None) -> bool:
         """Bind an attribute that holds the old size, if that takes the pass beyond this node."""
         for attempt in self._attempts(found):
             self.graph.bindings += attempt
-            after = self.run(targets)
+            after = self.run(targets, forced)
             if after is None or after.index > found.index:
                 return True
             del self.graph.bindings[-len(attempt) :]

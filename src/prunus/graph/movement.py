@@ -125,6 +125,9 @@ def index(step: Step) -> None:
     "kthvalue",
     "glu_ordered",
     "softmin",
+    "_fft_c2c",
+    "_fft_r2c",
+    "_fft_c2r",
 )
 def along(step: Step) -> None:
     """Operators whose result depends on all positions of an axis, in order or jointly: that axis is frozen."""

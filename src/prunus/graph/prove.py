@@ -22,6 +22,7 @@ from prunus.graph.build import Graph, Pass, tie_pass
 from prunus.graph.cut import Keep, cut
 from prunus.graph.record import Node, Ref, plain_attention, run, tensors_in, trace_forward, untouched
 from prunus.graph.rules import Note, known
+from prunus.graph.trace import taken_apart
 
 NORMS = ("layer_norm", "rms_norm", "group_norm")
 
@@ -84,9 +85,9 @@ class Reference(TorchDispatchMode):
         op = func._schema.name.split("::")[1]
         if func.namespace == "prim":
             return func(*args, **kwargs)
-        if not known(op) and func._can_decompose():
+        if not known(op):
             with self:
-                result = func.decompose(*args, **kwargs)
+                result = taken_apart(func, args, kwargs)
             if result is not NotImplemented:
                 return result
         nodes = self.recorded.trace.nodes

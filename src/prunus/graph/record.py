@@ -22,7 +22,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunus.core.errors import BadInput
 from prunus.graph.attention import free, freed
-from prunus.graph.trace import Call, Node, Ref, Trace, Value, map_tensors, named_tensors, run, tensors_in
+from prunus.graph.trace import Call, Node, Ref, Trace, Value, map_tensors, named_tensors, run, taken_apart, tensors_in
 
 REAL_TWIN_BYTES = 2 << 30  # models beyond this are not copied just to try sizes
 Watch = Callable[[Trace], None]
@@ -89,9 +89,9 @@ class Recorder(TorchDispatchMode):
         op = func._schema.name.split("::")[1]
         if func.namespace == "prim":
             return func(*args, **kwargs)
-        if not self._known(op) and func._can_decompose():
+        if not self._known(op):
             with self:
-                result = func.decompose(*args, **kwargs)
+                result = taken_apart(func, args, kwargs)
             if result is not NotImplemented:
                 return result
         frozen = tuple(self._freeze(item) for item in args)

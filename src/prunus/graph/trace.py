@@ -145,3 +145,14 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
             if isinstance(tensor, Tensor):
                 found.setdefault(f"{path}.{attribute}" if path else attribute, tensor)
     return found
+
+
+def taken_apart(func: Any, args: Any, kwargs: Any) -> Any:
+    """Result of a composite operator as simpler operators, or NotImplemented. A weight norm is written out: over an axis
+    that is cut its norm takes the kept positions, as every reduction does."""
+    if func._schema.name == "aten::_weight_norm":
+        weight, size = cast("tuple[Tensor, Tensor]", args[:2])
+        dim = int(args[2]) if len(args) > 2 else int(kwargs.get("dim", 0))
+        others = [axis for axis in range(weight.dim()) if axis != dim % weight.dim()]
+        return weight * (size / torch.linalg.vector_norm(weight, 2, others, keepdim=True))
+    return func.decompose(*args, **kwargs) if func._can_decompose() else NotImplemented
