@@ -68,6 +68,15 @@ def test_a_folder_that_px_save_wrote_needs_its_constructor(made, here):
     assert {row["metric"] for row in found["results"]} >= {"params", "macs"}
 
 
+def test_geometry_beside_other_measures(made, here):
+    found = done(
+        "measure", made / "dense", made / "test.npz", "--metrics", "params", "--geometry", "--batch", "50", "--json"
+    ).json
+    assert {"params", "angle", "length", "margin"} <= {row["metric"] for row in found["results"]}
+    told = refused(2, "measure", made / "dense", made / "test.npz", "--geometry", "--corruptions", "rain,fog")
+    assert "rain" in told and "fog" in told
+
+
 def test_weights_are_masked_and_stay_masked_in_recovery(made, here):
     done("plan", made / "dense", "magnitude", "40% weights", "--out", "p")
     assert "size and its time are unchanged" in done("apply", "p", made / "dense", "--out", "masked").out

@@ -13,7 +13,7 @@ from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.registry import find
 from prunus.flow.controls import random_like
-from prunus.flow.search import plan_search, probe_of
+from prunus.flow.search import Probe, plan_search
 from prunus.prunables.model import ModelPrunable
 from prunus.train.models import CifarResNet, TinyViT, seeded
 
@@ -71,7 +71,7 @@ def test_losses_are_those_of_the_plan_and_smaller_budgets_are_prefixes():
         plan_search(prunable, find("layers/blockpruner"), Budget.parse(f"drop {n} layers"), data=data) for n in (3, 1)
     )
     assert long.provenance["order"][:1] == short.provenance["order"]
-    assert probe_of(prunable, data)(long) == pytest.approx(long.provenance["loss"][-1], rel=1e-6)
+    assert Probe(prunable, data)(long) == pytest.approx(long.provenance["loss"][-1], rel=1e-6)
     assert [len(long.keep(row.path)) for row in prunable.branches] != [3, 3]
 
 

@@ -141,3 +141,10 @@ def test_helpers_of_batches():
     assert isinstance(moved, tuple)
     with pytest.raises(BadInput, match="step=f"):
         infer_step(3)
+
+
+def test_losses_of_a_detector_by_task_add_up():
+    model = Detector().eval()
+    step = detection_step(model, ([torch.randn(3, 8, 8)] * 2, [{"boxes": torch.rand(2, 4)}] * 2))
+    assert step.losses and step.loss is not None
+    torch.testing.assert_close(sum(step.losses.values()), step.loss)

@@ -1,4 +1,5 @@
-"""Thresholds on the scales of norms, and the vote of norms that share their channels (MaskSparsity's released rules)."""
+"""Thresholds on the scales of norms, and the vote of norms that share their channels (MaskSparsity's released rules), and one
+threshold for many norms."""
 
 from __future__ import annotations
 
@@ -49,6 +50,19 @@ def kept_above(scales: ArrayLike, threshold: float, least: int = 1) -> Mask:
         largest = kept.copy()
         largest[np.flatnonzero(~kept)[: least - int(kept.sum())]] = True
     return largest
+
+
+def share_threshold(scales: ArrayLike, ratio: float) -> float:
+    """The scale below which lies a share of them: the one at position int(n * ratio) in ascending order.
+
+    Args:
+        scales: of all norms that share a threshold, any sign.
+        ratio: what goes, from 0 to below 1; at 1 the largest stays.
+    """
+    sizes = np.sort(sizes_of(scales))
+    if not 0 <= ratio <= 1:
+        raise BadInput(f"the ratio of scales that go is a share, not {ratio}")
+    return float(sizes[min(int(sizes.size * ratio), sizes.size - 1)])
 
 
 def vote(kept: ArrayLike) -> Mask:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prunus.core.results import Results
     from prunus.prunables.dataset import Dataset
 
-READS_ROWS = ("accuracy", "perplexity")
+READS_ROWS = ("accuracy", "perplexity", "geometry")
 MASKED = "masked: its size and its time are unchanged"
 
 
@@ -36,6 +36,9 @@ def measure(
     context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="MODEL [DATA]", help=f"{MODEL} {DATA} Role test by default.")],
     metrics: Annotated[str, typer.Option(help="With commas: accuracy, perplexity, params, macs, latency, size.")] = "",
+    geometry: Annotated[
+        bool, typer.Option(help="Angle, length and margin of features too; --corruptions fog,blur --severities 1,3,5.")
+    ] = False,
     dense: Annotated[
         str, typer.Option(help="The model before pruning: measured beside it, and what gates compare with.")
     ] = "",
@@ -57,7 +60,8 @@ def measure(
         raise BadInput(f"prunus measure takes MODEL DATA, or MODEL for what needs no rows, not {' '.join(given)!r}")
     for gate in require or ():
         refuse_gate(gate, dense)
-    methods = measures(metrics or ("accuracy,params" if len(given) == 2 else "params"))
+    names = metrics or ("accuracy,params" if len(given) == 2 else "params")
+    methods = measures(f"{names},geometry" if geometry else names)
     options = assign(pairs, *methods, also=own_flags(context))
     opened = inputs.open_model(given[0], like=like, allow_code=allow_code)
     before = inputs.open_model(dense, like=like, allow_code=allow_code) if dense else None

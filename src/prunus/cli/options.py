@@ -123,6 +123,8 @@ def value(option: Option, text: str) -> Any:
     try:
         if "bool" in kind:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if kind.startswith("tuple[str"):
+            return tuple(part.strip() for part in text.split(",") if part.strip())
         if kind.startswith("tuple"):
             return tuple(ast.literal_eval(part.strip()) for part in text.strip("()").split(",") if part.strip())
         if "float" in kind:

@@ -16,15 +16,13 @@ from prunus.core.edits import Bypass
 from prunus.core.errors import BadInput, NonFinite
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
-from prunus.core.rng import Rng
+from prunus.core.rng import Rng, torch_fork
 from prunus.flow.calls import asks_for
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.roles import require_role
 from prunus.train.loop import fit as train
 from prunus.train.ordered import ordered
-from prunus.train.step import StepFn, infer_step, plain
-
-Probe = Callable[[Plan], float]
+from prunus.train.step import Step, StepFn, infer_step, plain
 
 
 def plan_search(
@@ -61,7 +59,7 @@ def plan_search(
     if asks_for(function, "rng"):
         given["rng"] = Rng(seed, found.id)
     if asks_for(function, "probe"):
-        given["probe"] = probe_of(prunable, _rows(val if val is not None else data, found, "probes"), step, batch)
+        given["probe"] = Probe(prunable, _rows(val if val is not None else data, found, "probes"), step, batch)
     if asks_for(function, "fit"):
         given["fit"] = fit_of(_rows(data, found, "trains"), step, seed)
     plan = function(prunable, budget, **given)
@@ -77,30 +75,52 @@ def _rows(rows: Any, found: Method, does: str) -> Any:
     return rows
 
 
-def probe_of(prunable: ModelPrunable, rows: Any, step: StepFn | None = None, batch: int = 64) -> Probe:
+class Probe:
     """`probe(plan)`: mean loss over the rows of the model under a plan; small is good. Its exponential is a language
-    model's perplexity, every row counting alike.
+    model's perplexity, every row counting alike. `probe.tasks(plan)`: mean losses of each task, where the step tells them apart.
 
     Plans that only leave things out are tried on copies that share the model's tensors.
+
+    Args:
+        prunable: the model.
+        rows: of role fit or val.
+        step: adapter of a batch; inferred by default.
+        batch: rows at a time.
     """
-    require_role(rows, {"fit", "val"}, what="a search")
-    batches = [plain(one) for one in ordered(rows, batch)]
-    if not batches:
-        raise BadInput("there are no rows to probe on")
-    step = step or infer_step(batches[0])
 
-    def probe(plan: Plan) -> float:
-        model = _tried(prunable, plan).eval()
-        with torch.inference_mode():
-            losses = [step(model, one).loss for one in batches]
-        if any(loss is None for loss in losses):
-            raise BadInput("a probe needs a loss for each row: give labels, or a step that returns loss")
-        mean = float(torch.cat([loss.double() for loss in losses if loss is not None]).mean())
-        if not math.isfinite(mean):
-            raise NonFinite(f"the loss of a plan is {mean}: look at the model's weights and at the rows")
-        return mean
+    def __init__(self, prunable: ModelPrunable, rows: Any, step: StepFn | None = None, batch: int = 64) -> None:
+        require_role(rows, {"fit", "val"}, what="a search")
+        self._prunable = prunable
+        self._batches = [plain(one) for one in ordered(rows, batch)]
+        if not self._batches:
+            raise BadInput("there are no rows to probe on")
+        self._step = step or infer_step(self._batches[0])
 
-    return probe
+    def __call__(self, plan: Plan) -> float:
+        return _mean([step.loss for step in self._steps(plan)])
+
+    def tasks(self, plan: Plan) -> dict[str, float]:
+        """Task -> mean loss; one task called loss where the step does not tell them apart."""
+        steps = self._steps(plan)
+        if any(step.losses is None for step in steps):
+            return {"loss": _mean([step.loss for step in steps])}
+        found = [step.losses for step in steps if step.losses is not None]
+        return {name: _mean([losses.get(name) for losses in found]) for name in found[0]}
+
+    def _steps(self, plan: Plan) -> list[Step]:
+        model = _tried(self._prunable, plan).eval()
+        with torch.inference_mode(), torch_fork(0, "probe"):  # detectors draw anchors: the same ones for every plan
+            return [self._step(model, one) for one in self._batches]
+
+
+def _mean(losses: list[torch.Tensor | None]) -> float:
+    found = [loss.double() for loss in losses if loss is not None]
+    if len(found) < len(losses):
+        raise BadInput("a probe needs a loss for each row: give labels, or a step that returns loss")
+    mean = float(torch.cat(found).mean())
+    if not math.isfinite(mean):
+        raise NonFinite(f"the loss of a plan is {mean}: look at the model's weights and at the rows")
+    return mean
 
 
 def _tried(prunable: ModelPrunable, plan: Plan) -> nn.Module:

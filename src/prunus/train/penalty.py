@@ -44,13 +44,22 @@ class Penalty:
         model: owner of the parameters.
         chosen: parameter name -> bool, True = penalised.
         strength, rule: as in `penalty_gradient`; smooth_l1 takes the learning rate of the moment.
+        course: multiple of the strength at a step, counted from 0; constant by default.
 
     Raises:
         UnknownName: no such parameter.
         BadInput: another shape, or a negative strength.
     """
 
-    def __init__(self, model: nn.Module, chosen: Mapping[str, Tensor], strength: float, rule: Rule = "l1") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        chosen: Mapping[str, Tensor],
+        strength: float,
+        rule: Rule = "l1",
+        *,
+        course: Callable[[int], float] | None = None,
+    ) -> None:
         named = dict(model.named_parameters())
         if strength < 0:
             raise BadInput(f"the strength of a penalty is 0 or more, not {strength}")
@@ -62,6 +71,7 @@ class Penalty:
         self._chosen = {named[name]: mask.to(named[name].device) for name, mask in chosen.items()}
         self._strength = strength
         self._rule: Rule = rule
+        self._course, self._steps = course, 0
 
     def sgd(
         self, lr: float, *, momentum: float = 0.9, weight_decay: float = 5e-4
@@ -83,9 +93,11 @@ class Penalty:
 
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        strength = self._strength * (1.0 if self._course is None else self._course(self._steps))
+        self._steps += 1
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter in self._chosen and parameter.grad is not None:
                     chosen = self._chosen[parameter]
                     lr = float(group["lr"])
-                    parameter.grad += penalty_gradient(parameter, chosen, self._strength, rule=self._rule, lr=lr)
+                    parameter.grad += penalty_gradient(parameter, chosen, strength, rule=self._rule, lr=lr)

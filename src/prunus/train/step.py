@@ -29,6 +29,7 @@ class Step:
         labels: int `[B]` or `[B, T]`, float `[B, ...]` for regression, or None.
         loss: float `[B]`, differentiable when gradients are on, or None without labels.
         embedding: `[B, d]`, or None (the collector then takes the input of the last linear layer).
+        losses: task -> float `[B]`, of models with several, or None.
     """
 
     ids: np.ndarray | None
@@ -36,6 +37,7 @@ class Step:
     labels: Tensor | None
     loss: Tensor | None
     embedding: Tensor | None = None
+    losses: Mapping[str, Tensor] | None = None
 
 
 StepFn = Callable[[nn.Module, Batch], Step]
@@ -153,14 +155,15 @@ def detection_step(model: nn.Module, batch: Batch) -> Step:
         for module in modes:
             if isinstance(module, (BatchNorm, Dropout)):
                 module.training = False
-        losses = [torch.stack(list(model([image], [target]).values())).sum() for image, target in zip(images, targets)]
+        found: list[dict[str, Tensor]] = [model([image], [target]) for image, target in zip(images, targets)]
     finally:
         if handle is not None:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    whole = len(features) == len(losses)
-    return Step(as_ids(ids), None, None, torch.stack(losses), torch.cat(features) if whole and features else None)
+    losses = {task: torch.stack([one[task].sum() for one in found]) for task in found[0]}
+    embedding = torch.cat(features) if features and len(features) == len(found) else None
+    return Step(as_ids(ids), None, None, torch.stack([*losses.values()]).sum(0), embedding, losses)
 
 
 def _keep_last(features: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
