@@ -12,6 +12,7 @@ from contract import fixtures
 from contract.catalogue import every
 from contract.checks import generators_alone, threads
 from prunus.core.errors import BadInput, IdMismatch
+from prunus.core.rng import uniform
 from prunus.rows.sampler import Sampler
 
 dynamics = every("dynamic", "rows")
@@ -35,9 +36,19 @@ def run(dynamic, first: int = 0, last: int = EPOCHS) -> list[dict[int, float]]:
     return found
 
 
+def embed(ids: np.ndarray) -> np.ndarray:
+    """Four numbers for every id."""
+    return np.stack([uniform(0, f"embedding {k}", ids) - 0.5 for k in range(4)], axis=1)
+
+
+def build(method, ids, **options):
+    given = {"embed": embed} if "embedding" in method.needs else {}
+    return method.load()(ids, **given, **options)
+
+
 def made(method, order=None, **options):
     ids = fixtures.arrays()[0]
-    return method.load()(ids if order is None else ids[order], seed=3, **options)
+    return build(method, ids if order is None else ids[order], seed=3, **options)
 
 
 @dynamics
@@ -55,7 +66,7 @@ def test_order_threads_and_asking_twice_do_not_matter(method):
         assert run(made(method, np.random.RandomState(4).permutation(64))) == first
     dynamic = made(method)
     np.testing.assert_array_equal(dynamic.epoch(0).ids, dynamic.epoch(0).ids)
-    assert run(method.load()(fixtures.arrays()[0], seed=4)) != first
+    assert run(build(method, fixtures.arrays()[0], seed=4)) != first
 
 
 @dynamics
@@ -69,14 +80,14 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(method):
     assert run(second, 3) == whole[3:]
     assert run(copy.deepcopy(first), 3) == whole[3:]
     with pytest.raises((BadInput, IdMismatch)):
-        method.load()(fixtures.arrays()[0][:60], seed=3).load_state_dict(state)
+        build(method, fixtures.arrays()[0][:60], seed=3).load_state_dict(state)
 
 
 @dynamics
 def test_what_is_no_data_is_refused(method):
     for ids in ([], [1, 1, 2], [0.5, 1.5]):
         with pytest.raises(BadInput):
-            method.load()(np.asarray(ids), seed=0)
+            build(method, np.asarray(ids), seed=0)
     with pytest.raises(BadInput):
         made(method).epoch(-1)
 
@@ -84,7 +95,7 @@ def test_what_is_no_data_is_refused(method):
 @dynamics
 def test_one_row(method):
     options = {"fraction": 1.0} if any(option.name == "fraction" for option in method.options) else {}
-    dynamic = method.load()(np.array([7]), seed=0, **options)
+    dynamic = build(method, np.array([7]), seed=0, **options)
     assert all(set(epoch) <= {7} for epoch in run(dynamic))
 
 

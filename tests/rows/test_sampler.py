@@ -120,11 +120,15 @@ class Weighted:
     def epoch(self, t):
         return EpochPlan(IDS[[4, 2]], np.array([2.0, 0.5], dtype=np.float32))
 
+    def seen(self, ids, loss):
+        pass
+
 
 def test_weights():
     sampler = Sampler(Weighted(), IDS)
     assert sampler.weights(["row02", "row04"]).tolist() == [0.5, 2.0]
     assert made().weights(["row02"]).tolist() == [1.0]
+    assert float(sampler.loss(["row04", "row02"], torch.tensor([3.0, 1.0]))) == (2 * 3 + 0.5 * 1) / 2
     with pytest.raises(IdMismatch, match="row09"):
         sampler.weights(["row09"])
 

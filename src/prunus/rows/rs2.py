@@ -15,7 +15,6 @@ Departures: draws are keyed hashes of (seed, pass or epoch, id): no generator to
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,11 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from prunus.allocate.request import Request
 from prunus.allocate.uniform import uniform as same_share
-from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch
+from prunus.core.errors import BadInput, BudgetUnreachable
 from prunus.core.registry import dynamic
-from prunus.core.rng import legacy_rng, uniform
+from prunus.core.rng import legacy_rng, shuffled, uniform
 from prunus.rows import rs2_streams as streams
-from prunus.rows.dynamic import EpochPlan, Ids
+from prunus.rows.dynamic import EpochPlan, Ids, Rows, check_state
 from prunus.rows.rs2_streams import Positions
 
 if TYPE_CHECKING:
@@ -75,7 +74,8 @@ class RS2:
             BadInput: options that do not go together, ids or labels that do not fit.
             BudgetUnreachable: no row, or more rows than there are.
         """
-        self.ids: Ids = _checked_ids(ids)
+        self._rows = Rows(ids)
+        self.ids: Ids = self._rows.ids
         self.count = _count(self.ids.size, fraction, count)
         self.fraction = fraction if count is None else count / self.ids.size
         self.seed, self.replace, self.balance, self.parity = seed, replace, balance, parity
@@ -91,15 +91,28 @@ class RS2:
         if t < 0:
             raise BadInput(f"epochs count from 0, not {t}")
         if self._last is None or self._last[0] != t:
-            self._last = (t, self._rows(t))
+            self._last = (t, self._advance_to(t))
         return EpochPlan(self.ids[self._last[1]])
+
+    def size(self, t: int) -> int:
+        """How many rows epoch `t` has."""
+        least, most = self.bounds(t)
+        return least if least == most else len(self.epoch(t))
+
+    def bounds(self, t: int) -> tuple[int, int]:
+        """The fewest and the most rows of an epoch: the same, but for the released wrap, which is one short."""
+        if t < 0:
+            raise BadInput(f"epochs count from 0, not {t}")
+        if self.parity == "official" and self.balance:
+            return len(self.epoch(t)), len(self.epoch(t))
+        return self.count - (self.tail == "official" and not self.replace), self.count
 
     def seen(self, ids: Ids, loss: NDArray[np.floating]) -> None:
         """Nothing is learnt from losses."""
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers and texts; the subsets themselves are drawn again."""
-        return {"schema": STATE, "next": self._next, "rows": self._fingerprint(), "options": self._options()}
+        return {"next": self._next, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state, in the middle of a pass as well.
@@ -108,12 +121,7 @@ class RS2:
             IdMismatch: the state belongs to other rows.
             BadInput: it was made with other options or by a later prunus.
         """
-        if state.get("schema") != STATE:
-            raise BadInput(f"this prunus reads RS2 states of schema {STATE}, not {state.get('schema')}")
-        if state["rows"] != self._fingerprint():
-            raise IdMismatch("the state was saved for other rows; make a new RS2 when rows change")
-        if state["options"] != self._options():
-            raise BadInput(f"the state was saved with {state['options']}, this RS2 has {self._options()}")
+        check_state(state, self._identity(), what="RS2")
         self._last = None
         self._restart()
         if state["next"] > 0:
@@ -132,7 +140,7 @@ class RS2:
         dealt = np.floor(uniform(self.seed, f"rs2/stream/pass {t // buckets}", ids) * buckets)
         return dealt == t % buckets
 
-    def _rows(self, t: int) -> Positions:
+    def _advance_to(self, t: int) -> Positions:
         keyed = self.parity == "paper" and self._permutations is None
         if t < self._next:
             self._restart()
@@ -172,7 +180,7 @@ class RS2:
             make = streams.legacy_draws if self.replace else streams.legacy_passes
             return make(generator, pool.size)
         ids, kind = self.ids[pool], "epoch" if self.replace else "pass"
-        return lambda k: np.lexsort((ids, uniform(self.seed, f"rs2/{kind} {k}", ids)))
+        return lambda k: shuffled(self.seed, f"rs2/{kind} {k}", ids)
 
     def _check_options(self) -> None:
         if self.tail not in ("wrap", "drop", "official") or self.parity not in ("paper", "official"):
@@ -186,31 +194,20 @@ class RS2:
         if self.balance and self._permutations is not None:
             raise BadInput("permutations can't be injected with balance=True: every label has its own")
 
-    def _options(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
+        """What a state must agree with."""
         names = ("seed", "count", "replace", "tail", "balance", "parity")
-        return {name: getattr(self, name) for name in names}
-
-    def _fingerprint(self) -> str:
-        """Hash of the ids and labels; of their set, not their order, where the order does not matter."""
         positional = self.parity == "official" or self._permutations is not None
-        order = np.arange(self.ids.size) if positional else np.argsort(self.ids, kind="stable")
-        digest = hashlib.blake2b("\n".join(map(str, self.ids[order].tolist())).encode(), digest_size=16)
-        if self._labels is not None:
-            digest.update("\n".join(map(str, self._labels[order].tolist())).encode())
-        return digest.hexdigest()
+        return {
+            "schema": STATE,
+            "n": self.ids.size,
+            "rows": self._rows.fingerprint(self._labels, in_given_order=positional),
+            "options": {name: getattr(self, name) for name in names},
+        }
 
 
 def _by_label(labels: NDArray[Any]) -> list[Positions]:
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
-
-
-def _checked_ids(ids: ArrayLike) -> Ids:
-    array = np.asarray(ids)
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iuU":
-        raise BadInput(f"ids must be int or text [n] and not empty, not {array.dtype} of shape {array.shape}")
-    if np.unique(array).size != array.size:
-        raise BadInput(f"ids must be unique; {array.size - np.unique(array).size} of {array.size} repeat")
-    return array
 
 
 def _checked_labels(labels: ArrayLike | None, ids: Ids) -> NDArray[Any]:

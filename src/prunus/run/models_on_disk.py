@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prunus.core import files, registry
 from prunus.core.budget import Budget
-from prunus.core.errors import UnknownName
+from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
 from prunus.core.score import Score
 from prunus.flow import save as saved
@@ -174,6 +174,10 @@ def dynamic(table: Params | None, rows: Dataset, seed: int) -> Dynamic | None:
     if not table:
         return None
     method = registry.find(table["method"]["name"], unit="rows", kind="dynamic")
+    if "count" not in method.keywords:
+        raise BadInput(
+            f"{method.id} decides from losses how many rows an epoch has, so it has no budget: use it with px.fit(dynamic=)"
+        )
     count = Budget.parse(table["budget"]).count(len(rows))
     return method.load()(rows.ids, seed=seed, count=count, **table["method"]["options"])
 
