@@ -91,6 +91,7 @@ def plan_weights(
     data: Any = None,
     step: Any = None,
     signals: ModuleSignals | None = None,
+    general: Any = None,
     within: str | None = None,
     minimum: float = 0.05,
     tail: str = "refuse",
@@ -107,6 +108,8 @@ def plan_weights(
         data: calibration rows of role fit or val, where the criterion needs signals.
         step: adapter of a batch.
         signals: measured before, instead of `data`.
+        general: rows of role fit that the signals a criterion calls general are measured on (d_pruner: the hessian); `data` by
+            default.
         within: who competes with whom: all, group, output, cumulative, `n:m`; the criterion's own by default.
         minimum: within="all" only: least weights of a matrix, in percent of all weights.
         tail: N:M only: `refuse` inputs that fill no group, or leave them `dense`.
@@ -115,7 +118,7 @@ def plan_weights(
         options: the criterion's own.
     """
     if signals is None:
-        signals = module_signals(prunable, set(found.needs), data=data, step=step, what=found.id)
+        signals = _measured(prunable, found, data, general, step, layers)
     if found.kind == "solver":
         return solve_weights(prunable, found, budget, signals=signals, within=within, layers=layers, options=options)
     score = score_weights(prunable, found, signals=signals, layers=layers, seed=seed, options=options)
@@ -125,6 +128,21 @@ def plan_weights(
     kept = {name: Kept.of_mask(mask) for name, mask in masks}
     made = {**score.provenance, "within": f"{budget.nm[0]}:{budget.nm[1]}" if budget.nm else rule}
     return _plan(prunable, budget, kept, (), made, signals)
+
+
+def _measured(
+    prunable: ModelPrunable, found: Method, data: Any, general: Any, step: Any, layers: str
+) -> ModuleSignals | None:
+    """One pass of the data over the matrices that take part, and one of the general rows where they are others."""
+    modules = {group.name.rpartition(".")[0] for group in chosen(prunable, layers)}
+    apart = set(found.facts.get("general", ())) if general is not None else set[str]()
+    if general is not None and not apart:
+        raise BadInput(f"{found.id} has one set of rows: leave general= out")
+    own = module_signals(prunable, set(found.needs) - apart, data=data, step=step, what=found.id, modules=modules)
+    if own is None or not apart:
+        return own
+    other = module_signals(prunable, apart, data=general, step=step, what=found.id, modules=modules)
+    return own if other is None else own.merge(other)
 
 
 def solve_weights(
