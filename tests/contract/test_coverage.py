@@ -25,6 +25,7 @@ COVERED = {
     ("allocator", ""): "test_allocators.py",
     ("allocator", "weights"): "test_allocators.py",
     ("compensator", ""): "test_compensators.py",
+    ("compensator", "weights"): "test_weight_compensators.py",
     ("dynamic", "rows"): "test_dynamics.py",
     ("recovery", ""): "test_recoveries.py",
     ("measure", ""): "test_measures.py",
