@@ -258,7 +258,7 @@ def _measured(
     apart = set(found.facts.get("general", ())) if general is not None else set[str]()
     if general is not None and not apart:
         raise BadInput(f"{found.id} has one set of rows: leave general= out")
-    shared = {"step": step, "what": found.id, "modules": modules, **options}
+    shared: dict[str, Any] = {"step": step, "what": found.id, "modules": modules, **options}
     own = module_signals(prunable, needs - apart, data=data, **shared)
     if own is None or not apart:
         return own
