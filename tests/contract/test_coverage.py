@@ -18,6 +18,7 @@ COVERED = {
     ("criterion", "layers"): "test_layers.py",
     ("search", "channels"): "test_searches.py",
     ("search", "layers"): "test_searches.py",
+    ("search", "weights"): "test_searches.py",
     ("criterion", "tokens"): "test_tokens.py",
     ("selector", ""): "test_selectors.py",
     ("selector", "weights"): "test_selectors.py",

@@ -136,14 +136,16 @@ def plan_weights(
         signals = _measured(prunable, found, needs, data, general, step, layers, fisher_block=fisher_block)
     if found.kind == "solver":
         return solve_weights(prunable, found, budget, signals=signals, within=within, layers=layers, options=options)
-    score = score_weights(prunable, found, signals=signals, layers=layers, seed=seed, options=options)
+    theirs = set(update.keywords if update else ()) - set(found.keywords)  # the compensator's alone
+    own = {name: value for name, value in (options or {}).items() if name not in theirs}
+    score = score_weights(prunable, found, signals=signals, layers=layers, seed=seed, options=own)
     rule = within or str(found.facts.get("within", "group"))
     taps = {group.name: _taps(prunable, group) for group in chosen(prunable, layers)}
     together = int((options or {}).get(str(found.facts.get("together", "")), 1))
     masks = runs(score, budget, together, within=rule, minimum=minimum, taps=taps, tail=tail)
     made = {**score.provenance, "within": f"{budget.nm[0]}:{budget.nm[1]}" if budget.nm else rule}
     if update is not None:
-        made["compensate"] = [update.id]
+        made |= {"compensate": [update.id], "options": dict(options or {})}
     kept: dict[str, Kept] = {}
     edits: list[SetWeight] = []
     groups = {group.name: group for group in chosen(prunable, layers)}
