@@ -247,9 +247,12 @@ def reader() -> tuple[Matrix, Tensor]:
 
 
 def layer(needs: Any = ()) -> SimpleNamespace:
-    """A matrix [8, 8] as solvers see it."""
+    """A matrix [8, 8] as solvers and compensators over weights see it."""
     inputs = draw(256, 8, seed=6).double() + draw(256, 1, seed=7)
     fields = {"hessian": inputs.T @ inputs, "input_norm": inputs.norm(dim=0), "input_mean": inputs.mean(0)}
+    fields |= {"input_var": inputs.var(0, correction=0)}
+    rows = draw(256, 4, 16, seed=11).double() + draw(256, 4, 1, seed=12)  # gradients of 64 weights in four blocks
+    fields["fisher_blocks"] = torch.einsum("nbi,nbj->bij", rows, rows) / len(rows)
     return SimpleNamespace(name="m.weight", weight=draw(8, 8, seed=8), taps=1, grad=draw(8, 8, seed=9), **fields)
 
 
@@ -257,9 +260,9 @@ def needs_of(unit: str) -> frozenset[str]:
     """All signals that methods over this unit of a model need; compensators go with channels."""
     from prunus.core import registry
 
-    kinds = ("criterion", "solver")
+    kinds = ("criterion", "solver", "compensator")
     found = [m for m in registry.methods(unit=unit) if m.kind in kinds]
-    found += registry.methods(kind="compensator") if unit == "channels" else ()
+    found += registry.methods(unit="", kind="compensator") if unit == "channels" else ()
     return frozenset(name for method in found for name in method.needs)
 
 

@@ -15,7 +15,7 @@ from contract.checks import generators_alone, threads
 from prunus.core import edits as edits_
 from prunus.core.errors import BadInput, NonFinite
 
-compensators = every("compensator")
+compensators = every("compensator", "")
 DROPPED = np.arange(0, 64, 3)
 
 

@@ -16,7 +16,7 @@ from prunus.flow.calls import asks_for
 from prunus.flow.search import plan_search
 
 searches = every("search")
-HALF = {"channels": "50% macs", "layers": "50% layers"}
+HALF = {"channels": "50% macs", "layers": "50% layers", "weights": "50% weights"}
 BRIEF = {"steps": 2, "rounds": 2}  # options that say how long
 
 

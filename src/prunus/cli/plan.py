@@ -297,7 +297,7 @@ def compensators_of(method: registry.Method, settings: Settings) -> list[registr
     names = settings.get("compensate") or default
     return (
         [registry.find(name, kind="compensator") for name in names if name != "none"]
-        if method.unit == "channels"
+        if method.unit in ("channels", "weights")
         else []
     )
 

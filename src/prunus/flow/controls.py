@@ -13,6 +13,7 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.rng import Rng
 from prunus.flow.channels import compensated
 from prunus.flow.layers import bypasses
+from prunus.flow.weights import compensated_weights
 from prunus.prunables import stream
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.modules import ModuleSignals
@@ -39,9 +40,11 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
     made = {**plan.provenance, "method": f"{plan.unit}/random", "seed": seed, "like": plan.provenance.get("method", "")}
     control = replace(plan, groups=groups, edits=(), reasons={}, reason_names=(), weights={}, provenance=made)
     names = plan.provenance.get("compensate") or []
-    if plan.unit == "channels" and names:
-        if not isinstance(prunable, ModelPrunable):
-            raise BadInput("this plan was compensated: give its control the model and the signals too")
+    if plan.unit in ("channels", "weights") and names and not isinstance(prunable, ModelPrunable):
+        raise BadInput("this plan was compensated: give its control the model and the signals too")
+    if plan.unit == "weights" and names and isinstance(prunable, ModelPrunable):
+        control = replace(control, edits=compensated_weights(prunable, groups, plan, signals))
+    if plan.unit == "channels" and names and isinstance(prunable, ModelPrunable):
         prunable.graph_for(plan)
         methods = [registry.find(name, kind="compensator") for name in names]
         control = replace(control, edits=compensated(prunable, groups, methods, signals))

@@ -20,6 +20,7 @@ from prunus.core.rng import Rng, torch_fork
 from prunus.flow.calls import asks_for
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.roles import require_role
+from prunus.signals.slopes import Slopes, slopes
 from prunus.train.loop import fit as train
 from prunus.train.ordered import ordered
 from prunus.train.step import Step, StepFn, infer_step, plain
@@ -62,6 +63,8 @@ def plan_search(
         given["probe"] = Probe(prunable, _rows(val if val is not None else data, found, "probes"), step, batch)
     if asks_for(function, "fit"):
         given["fit"] = fit_of(_rows(data, found, "trains"), step, seed)
+    if asks_for(function, "slopes"):
+        given["slopes"] = slopes_of(_rows(data, found, "takes gradients"), step, batch)
     plan = function(prunable, budget, **given)
     made = {"method": found.id, "options": dict(options or {}), "seed": seed, **plan.provenance}
     if prunable.example is not None:
@@ -124,7 +127,9 @@ def _mean(losses: list[torch.Tensor | None]) -> float:
 
 
 def _tried(prunable: ModelPrunable, plan: Plan) -> nn.Module:
-    if not all(isinstance(edit, Bypass) for edit in plan.edits):
+    if plan.unit == "weights" or not all(
+        isinstance(edit, Bypass) for edit in plan.edits
+    ):  # masks change tensors in place
         return prunable.apply(replace(plan, fingerprint=""))
     prunable.graph_for(plan)
     if any(":" in name for name in plan.groups):
@@ -138,6 +143,13 @@ def sharing(model: nn.Module) -> nn.Module:
     """A copy of the modules around the same parameters and buffers."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def slopes_of(rows: Any, step: StepFn | None, batch: int) -> Callable[..., Slopes]:
+    """`slopes(model, module, number)`: gradients of a matrix on the batch of this number; after the last comes the first."""
+    require_role(rows, {"fit", "val"}, what="gradients in a search")
+    batches = [plain(one) for one in ordered(rows, batch)]
+    return lambda model, module, number: slopes(model, module, batches[number % len(batches)], step)
 
 
 def fit_of(rows: Any, step: StepFn | None, seed: int) -> Callable[..., Any]:

@@ -213,7 +213,14 @@ def row_signals(
 
 
 def module_signals(
-    prunable: ModelPrunable, need: set[str], *, data: Any = None, step: StepFn | None = None, what: str = ""
+    prunable: ModelPrunable,
+    need: set[str],
+    *,
+    data: Any = None,
+    step: StepFn | None = None,
+    what: str = "",
+    modules: Iterable[str] | None = None,
+    **options: Any,
 ) -> ModuleSignals | None:
     """One calibration pass for everything that criteria and compensators read; None when they read weights only.
 
@@ -223,6 +230,8 @@ def module_signals(
         data: rows of role fit or val.
         step: adapter of a batch; the prunable's own by default.
         what: who asks, for messages.
+        modules: names of those that are measured; all by default.
+        options: of the signals.
     """
     wanted = need - GIVEN
     if not wanted:
@@ -232,6 +241,8 @@ def module_signals(
         raise UnknownName("signal", unknown[0], known)
     if data is None:
         raise BadInput(f"{what} needs {', '.join(sorted(wanted))}: pass data= (calibration rows of role fit)")
-    found = collect(prunable.model, data, sorted(wanted), step=step or prunable.step).modules
+    found = collect(
+        prunable.model, data, sorted(wanted), step=step or prunable.step, modules=modules, **options
+    ).modules
     assert found is not None
     return found

@@ -61,6 +61,8 @@ def _channels(target: Any, found: Method, budget: Budget, options: Settings, set
 
 def _weights(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
     prunable = model_of(target, settings)
+    if found.kind == "search":
+        return _search(prunable, found, budget, options, settings)
     _known(plan_weights, settings, found)
     return plan_weights(prunable, found, budget, options=options, **settings)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
+from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.edits import SetWeight
 from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
@@ -91,14 +93,18 @@ def plan_weights(
     data: Any = None,
     step: Any = None,
     signals: ModuleSignals | None = None,
+    general: Any = None,
     within: str | None = None,
     minimum: float = 0.05,
     tail: str = "refuse",
     layers: str = "all",
+    compensate: str | None = None,
+    fisher_block: int = 50,
+    steps: int = 1,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Which weights stay.
+    """Which weights stay, and the new weights where a solver or a compensator makes up for the others.
 
     Args:
         prunable: the model.
@@ -107,24 +113,159 @@ def plan_weights(
         data: calibration rows of role fit or val, where the criterion needs signals.
         step: adapter of a batch.
         signals: measured before, instead of `data`.
+        general: rows of role fit that the signals a criterion calls general are measured on (d_pruner: the hessian); `data` by
+            default.
         within: who competes with whom: all, group, output, cumulative, `n:m`; the criterion's own by default.
         minimum: within="all" only: least weights of a matrix, in percent of all weights.
         tail: N:M only: `refuse` inputs that fill no group, or leave them `dense`.
         layers: see `score_weights`.
+        compensate: a compensator over weights, given those of the method's options that it knows; the method's own by default,
+            "none" for none.
+        fisher_block: weights in a block of the Fisher matrix, for methods that need one.
+        steps: go to the budget in so many equal steps, measuring anew after each; needs `data`.
         seed: for criteria that draw.
         options: the criterion's own.
     """
+    if steps != 1:
+        given = {"data": data, "step": step, "general": general, "within": within, "minimum": minimum, "tail": tail}
+        more = {"compensate": compensate, "fisher_block": fisher_block, "seed": seed, "options": options}
+        return _in_steps(prunable, found, budget, steps, signals, {**given, **more, "layers": layers})
+    update = compensator_of(found, compensate)
     if signals is None:
-        signals = module_signals(prunable, set(found.needs), data=data, step=step, what=found.id)
+        needs = {need for one in (found, update) if one is not None for need in one.needs}
+        signals = _measured(prunable, found, needs, data, general, step, layers, fisher_block=fisher_block)
     if found.kind == "solver":
         return solve_weights(prunable, found, budget, signals=signals, within=within, layers=layers, options=options)
-    score = score_weights(prunable, found, signals=signals, layers=layers, seed=seed, options=options)
+    theirs = set(update.keywords if update else ()) - set(found.keywords)  # the compensator's alone
+    own = {name: value for name, value in (options or {}).items() if name not in theirs}
+    score = score_weights(prunable, found, signals=signals, layers=layers, seed=seed, options=own)
     rule = within or str(found.facts.get("within", "group"))
     taps = {group.name: _taps(prunable, group) for group in chosen(prunable, layers)}
-    masks = keep_masks(score, budget, within=rule, minimum=minimum, taps=taps, tail=tail)
-    kept = {name: Kept.of_mask(mask) for name, mask in masks}
+    together = int((options or {}).get(str(found.facts.get("together", "")), 1))
+    masks = runs(score, budget, together, within=rule, minimum=minimum, taps=taps, tail=tail)
     made = {**score.provenance, "within": f"{budget.nm[0]}:{budget.nm[1]}" if budget.nm else rule}
-    return _plan(prunable, budget, kept, (), made, signals)
+    if update is not None:
+        made |= {"compensate": [update.id], "options": dict(options or {})}
+    kept: dict[str, Kept] = {}
+    edits: list[SetWeight] = []
+    groups = {group.name: group for group in chosen(prunable, layers)}
+    for name, mask in masks:
+        kept[name] = Kept.of_mask(mask)
+        if update is not None and not mask.all():
+            edits.append(_compensated(prunable, groups[name], mask, update, signals, options or {}))
+    return _plan(prunable, budget, kept, tuple(edits), made, signals)
+
+
+def compensator_of(found: Method, asked: str | None) -> Method | None:
+    """The compensator over weights that was asked for, or the method's own."""
+    name = asked or str(found.facts.get("compensate", "none"))
+    if name == "none":
+        return None
+    update = registry.find(name, kind="compensator", unit="weights")
+    if update.unit != "weights" or found.kind == "solver":
+        known = [one.name for one in registry.methods(unit="weights", kind="compensator")]
+        why = "solves for its weights itself" if found.kind == "solver" else f"goes with one of {', '.join(known)}"
+        raise BadInput(f"{found.id} {why}; compensate={name!r} can't follow it")
+    return update
+
+
+def compensated_weights(
+    prunable: ModelPrunable, groups: Mapping[str, Kept], plan: Plan, signals: ModuleSignals | None
+) -> tuple[SetWeight, ...]:
+    """What the compensator of a plan, with its options, makes of other masks: for the plan's controls."""
+    (name,) = plan.provenance["compensate"]
+    update, options = registry.find(name, kind="compensator"), plan.provenance.get("options") or {}
+    named = {group.name: group for group in prunable.groups("weights")}
+    shapes = {name: as_lines(prunable.model, name).shape for name in groups}
+    return tuple(
+        _compensated(prunable, named[name], kept.mask().reshape(shapes[name]), update, signals, options)
+        for name, kept in groups.items()
+        if kept.count < kept.size
+    )
+
+
+def _compensated(
+    prunable: ModelPrunable,
+    group: Group,
+    mask: np.ndarray,
+    update: Method,
+    signals: ModuleSignals | None,
+    options: Mapping[str, Any],
+) -> SetWeight:
+    """New weights of one matrix under its mask."""
+    view = matrix(prunable, group, signals)
+    own = {name: value for name, value in options.items() if name in update.keywords}
+    with torch.no_grad():
+        new = np.asarray(update.load()(view, mask, **own), dtype=np.float32)
+    if not np.isfinite(new).all():
+        raise NonFinite(f"{update.id} gave NaN or infinity in {group.name}: check its weights and the calibration data")
+    return SetWeight(group.name, in_storage(prunable.model, group.name, new).numpy())
+
+
+def runs(score: Score, budget: Budget, together: int, **settings: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """`keep_masks` where `together` consecutive inputs, which score alike, stay or go as one."""
+    if together == 1:
+        yield from keep_masks(score, budget, **settings)
+        return
+    if budget.nm or pattern_of(settings["within"]):
+        raise BadInput(f"runs of {together} inputs and N:M exclude each other: give a share, as '50% weights'")
+    if not budget.term.relative:
+        if budget.term.amount % together:
+            raise BadInput(f"{budget.short()} is no whole number of runs of {together}")
+        budget = Budget.parse(f"{int(budget.term.amount) // together} weights", floor=budget.floor)
+    first = LazyValues(tuple(score.values), lambda name: np.ascontiguousarray(score.values[name][:, ::together]))
+    thin = Score(score.unit, first, score.sense, None, score.fingerprint, score.provenance)
+    for name, mask in keep_masks(thin, budget, **settings):
+        yield name, mask.repeat(together, axis=1)
+
+
+def _in_steps(
+    prunable: ModelPrunable,
+    found: Method,
+    budget: Budget,
+    steps: int,
+    signals: ModuleSignals | None,
+    settings: dict[str, Any],
+) -> Plan:
+    """A plan after each step on the model that the one before leaves; one plan against the dense model in the end."""
+    if steps < 1 or signals is not None:
+        raise BadInput(f"steps={steps} measures anew after each step: give 1 or more, and data= instead of signals=")
+    if budget.nm or not budget.term.relative:
+        raise BadInput(f"steps= needs a share of the weights, as '50% weights', not {budget.short()!r}")
+    current, plan = prunable, None
+    for number in range(1, steps + 1):
+        share = 100 * (1 - (1 - budget.term.amount) * number / steps)
+        now = Budget.parse(f"{share:.10g}% weights", floor=budget.floor) if number < steps else budget
+        plan = plan_weights(current, found, now, **settings)
+        current = ModelPrunable(current.apply(plan), prunable.example, prunable.step)
+    assert plan is not None
+    named = current.model.get_parameter
+    edits = [SetWeight(name, named(name).detach().float().numpy()) for name in plan.groups] if plan.edits else []
+    made = {**plan.provenance, "steps": steps}
+    return replace(plan, edits=tuple(edits), provenance=made, fingerprint=prunable.fingerprint())
+
+
+def _measured(
+    prunable: ModelPrunable,
+    found: Method,
+    needs: set[str],
+    data: Any,
+    general: Any,
+    step: Any,
+    layers: str,
+    **options: Any,
+) -> ModuleSignals | None:
+    """One pass of the data over the matrices that take part, and one of the general rows where they are others."""
+    modules = {group.name.rpartition(".")[0] for group in chosen(prunable, layers)}
+    apart = set(found.facts.get("general", ())) if general is not None else set[str]()
+    if general is not None and not apart:
+        raise BadInput(f"{found.id} has one set of rows: leave general= out")
+    shared: dict[str, Any] = {"step": step, "what": found.id, "modules": modules, **options}
+    own = module_signals(prunable, needs - apart, data=data, **shared)
+    if own is None or not apart:
+        return own
+    other = module_signals(prunable, apart, data=general, **shared)
+    return own if other is None else own.merge(other)
 
 
 def solve_weights(

@@ -23,7 +23,10 @@ from prunus.train.progress import Bar
 from prunus.train.step import Step, StepFn, infer_step, plain, to_device, token_mask
 
 Keep = Callable[[str, nn.Module], bool]
-OPTIONS = ("attention_layer", "prefix", "layers", "deepfool_iterations", "deepfool_classes", "checkpoints")
+OPTIONS = (
+    *("attention_layer", "prefix", "layers", "deepfool_iterations", "deepfool_classes", "checkpoints"),
+    "fisher_block",
+)
 
 
 @dataclass(frozen=True)

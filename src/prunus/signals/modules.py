@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunus.core.errors import CorruptFile, SchemaTooNew, UnknownName
+from prunus.core.errors import BadInput, CorruptFile, SchemaTooNew, UnknownName
 from prunus.core.files import read_json, write_arrays, write_json
 from prunus.signals import shards
 
@@ -101,6 +101,22 @@ class ModuleSignals(Mapping[str, ModuleStats]):
         """A field that belongs to a parameter by its qualified name: `parameter("fc.bias", "grad")`."""
         module, _, own = name.rpartition(".")
         return getattr(self[module], field_of(field, own))
+
+    def merge(self, other: ModuleSignals) -> ModuleSignals:
+        """Both sets of fields, measured on different rows of one model.
+
+        Raises:
+            BadInput: a field that both hold.
+        """
+        joined: dict[str, ModuleStats] = {}
+        for name in dict.fromkeys((*self, *other)):
+            parts = [one[name] for one in (self, other) if name in one]
+            fields = {key: value for part in parts for key, value in part.fields.items()}
+            if len(fields) < sum(len(part.fields) for part in parts):
+                twice = sorted(set(parts[0].fields) & set(parts[1].fields))
+                raise BadInput(f"both sets of signals hold {twice} of {name}: measure each on one set of rows")
+            joined[name] = ModuleStats(name, fields, parts[0].groups)
+        return ModuleSignals(joined, {"merged": [dict(self.provenance), dict(other.provenance)]})
 
     def unreached(self, model: nn.Module, field: str) -> tuple[str, ...]:
         """Matrices of the model that have no `field`: parameters that were never called as a layer of their own.
