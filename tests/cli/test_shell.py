@@ -18,6 +18,7 @@ def test_help_lists_every_verb_in_the_order_of_the_flow():
     verbs = [
         "check",
         "advise",
+        "duplicates",
         "signals",
         "score",
         "plan",

@@ -87,7 +87,7 @@ def test_the_search_decides_the_same(case):
     share = 100 * made.priced(dict(zip(made.names, kept)))["macs"] / whole
     options = {"rate": case.value("initial_rate"), "limit": case.value("initial_thres"), "rounds": 1}
     plan = pagcp(
-        made, Budget.parse(f"{share + 1e-9}% macs"), probe=SimpleNamespace(tasks=tasks), parity="official",
+        made, Budget.parse(f"{share + 1e-9}% macs", round_to=1), probe=SimpleNamespace(tasks=tasks), parity="official",
         step=float(case["ratios"][0]), **options,
     )  # fmt: skip
     assert [plan.groups[name].count for name in made.names] == kept

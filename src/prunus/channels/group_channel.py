@@ -154,7 +154,7 @@ class _Cut:
             own = {name: values for name, values in self.scales.items() if self.sections[name] == section}
             for name, mask in kept_by_section(own, ratio).items():
                 floor = max(int(np.ceil(self.floor_share * mask.size - 1e-9)), self.budget.floor, 1)
-                kept, step = max(int(mask.sum()), floor), self.budget.round_to
+                kept, step = max(int(mask.sum()), floor), self.budget.step(mask.size)
                 counts[name] = min(-(-kept // step) * step, mask.size)
         return counts
 

@@ -157,7 +157,8 @@ class _Search:
     def after(self, name: str, ratio: float, counts: Counts) -> int:
         """Kept count of a group once a share of what is left of it goes, with the budget's floor and rounding."""
         kept = max(counts[name] - removed(counts[name], ratio), self.budget.floor)
-        return min(-(-kept // self.budget.round_to) * self.budget.round_to, counts[name])
+        step = self.budget.step(self.sizes[name])
+        return min(-(-kept // step) * step, counts[name])
 
     def plan(self, counts: Counts, made: dict[str, Any] | None = None) -> Plan:
         groups = {name: Kept.of_ids(self.best_first[name][:count], self.sizes[name]) for name, count in counts.items()}
@@ -211,7 +212,7 @@ class _Search:
         """The largest count of a group that meets the budget, in steps of rounding."""
         kept = goal
         while kept < self.counts[name]:
-            more = min(kept + self.budget.round_to, self.counts[name])
+            more = min(kept + self.budget.step(self.sizes[name]), self.counts[name])
             if not self.met(self.counts | {name: more}):
                 break
             kept = more

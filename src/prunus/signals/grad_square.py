@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunus.core.errors import BadInput
 from prunus.signals.modules import field_of, own_parameters
-from prunus.signals.scan import Accumulator, check_finite
-from prunus.train.step import Step, one_row
+from prunus.signals.row_grads import row_gradients
+from prunus.signals.scan import Accumulator
+from prunus.train.step import Step
 
 PROVIDES = ("grad_square",)
 LEVEL = "modules"
@@ -33,23 +33,13 @@ class Accumulate(Accumulator):
         self._rows = 0
 
     def batch(self, step: Step, grads: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
-        """One pass for each row of the batch, without the hooks of other signals."""
-        for row in range(self.scan.rows):
-            with self.scan.pause():
-                self._one(one_row(self.scan.batch, row, self.scan.rows))
+        """One pass for each row of the batch."""
+        named = [(name, parameter) for name, _, parameter in self._parameters]
+        for of_row in row_gradients(self.scan, named, "grad_square"):
+            for total, grad in zip(self._sums, of_row):
+                total += grad.double().square()
         self._rows += self.scan.rows
         return {}
-
-    def _one(self, batch: object) -> None:
-        assert self.scan.step is not None
-        loss = self.scan.step(self.scan.model, batch).loss
-        if loss is None or not loss.requires_grad:
-            raise BadInput("grad_square needs a loss for each row: give labels, or a step that returns loss")
-        parameters = [parameter for _, _, parameter in self._parameters]
-        grads = torch.autograd.grad(loss.sum(), parameters, materialize_grads=True)
-        for (name, _, _), total, grad in zip(self._parameters, self._sums, grads):
-            check_finite(grad, name, "gradient")
-            total += grad.double().square()
 
     def finish(self) -> dict[str, dict[str, Tensor]]:
         """Mean over rows, float32."""

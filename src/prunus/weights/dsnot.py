@@ -3,10 +3,11 @@
 Removes: weights; those that stay keep their values.
 Needs: mean, variance and norm of every input over calibration tokens.
 Cost: one forward pass; for each output at most `cycles` swaps, each one look at its inputs.
-Departures: written from the paper (Dynamic Sparse No Training, ICLR 2024), which has no card here. The expected error of an output is
- the sum of w * mean(x) over what is gone. A swap revives the gone weight that lowers |error| most for its input's variance and drops
- the kept one with the smallest Wanda score among those that push the error the same way; it is made only if |error| falls (the paper
- also stops at a threshold, 0.1 there, here a share of the error at the start). A weight moves at most once, so swaps can't run in circles.
+Departures: no card; from the paper's rule (Dynamic Sparse No Training, ICLR 2024), its code was not read. The expected error of
+ an output is the sum of w * mean(x) over what is gone. A swap revives the gone weight that lowers |error| most for its input's
+ variance and drops the kept one with the smallest Wanda score among those that push the error the same way; it is made only if
+ |error| falls (the paper also stops at a threshold, 0.1 there, here a share of the error at the start). A weight moves at most
+ once, so swaps can't run in circles.
 """
 
 from __future__ import annotations

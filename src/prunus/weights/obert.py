@@ -2,12 +2,13 @@
 
 Removes: weights, or runs of 4 consecutive inputs (group=4), with one cut over all layers. Its compensator, of the same name, changes
  those that stay.
-Needs: fisher_blocks, from gradients of the loss over batches of labelled rows; blocks of `fisher_block` consecutive weights.
-Cost: one backward pass for each batch; 4 * (width + 16) bytes for each weight; one batched factorisation, weights * width^2 operations.
-Departures: the matrix is summed up and inverted once (float64), where the released code updates an inverse with one gradient after the
- other: the same matrix to rounding, and faster. Damping is a share of the mean diagonal of the layer (absolute=True: as released, 1e-7
- there); a pruned weight is one that is zero, scores 0 and goes first. Gradual pruning is `steps=`, which measures anew after each
- step; with training between the steps, plan, apply, train under Masks, and plan again with a smaller budget.
+Needs: fisher_blocks, from gradients of the loss of labelled rows; blocks of `fisher_block` consecutive weights.
+Cost: one backward pass for each row; 4 * (width + 16) bytes for each weight; one batched factorisation, weights * width^2 operations.
+Departures: one gradient is that of a row, where the released code takes the mean of a batch. The matrix is summed up and inverted
+ once (float64), where the released code updates an inverse with one gradient after the other: the same to rounding, and faster.
+ Damping is a share of the mean diagonal of the layer (absolute=True: as released, 1e-7 there); a pruned weight is one that is
+ zero, scores 0 and goes first. Gradual pruning is `steps=`, which measures anew after each step; with training between the steps,
+ plan, apply, train under Masks, and plan again with a smaller budget.
 """
 
 from __future__ import annotations
