@@ -100,6 +100,7 @@ IMAGES = {
     "roll": (lambda m, x: torch.roll(x, (1, 1), (2, 3)), {}),
     "weight_norm": (lambda m, x: m.conv(x), {"conv": weight_norm(nn.Conv2d(8, 8, 3), dim=0)}),
     "weight_norm_of_taps": (lambda m, x: m.conv(x), {"conv": weight_norm(nn.Conv2d(8, 8, 3, groups=2), dim=3)}),
+    "weight_norm_of_all": (lambda m, x: m.conv(x), {"conv": weight_norm(nn.Conv2d(8, 8, 3), dim=None)}),
     "conv_bias_twice": (lambda m, x: m.conv(x) + m.conv(F.relu(x)), {"conv": nn.Conv2d(8, 8, 1)}),
 }  # fmt: skip
 

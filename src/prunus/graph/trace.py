@@ -153,6 +153,6 @@ def taken_apart(func: Any, args: Any, kwargs: Any) -> Any:
     if func._schema.name == "aten::_weight_norm":
         weight, size = cast("tuple[Tensor, Tensor]", args[:2])
         dim = int(args[2]) if len(args) > 2 else int(kwargs.get("dim", 0))
-        others = [axis for axis in range(weight.dim()) if axis != dim % weight.dim()]
+        others = [axis for axis in range(weight.dim()) if axis != dim]  # dim -1: one norm of all
         return weight * (size / torch.linalg.vector_norm(weight, 2, others, keepdim=True))
     return func.decompose(*args, **kwargs) if func._can_decompose() else NotImplemented
