@@ -131,6 +131,13 @@ def stored(model: nn.Module, graph: Graph, small: nn.Module, keep: dict[str, np.
     return "" if equal and same else "the loaded model is not the saved one"
 
 
+def told(error: Exception) -> str:
+    """What failed, and in which line."""
+    line = str(error).splitlines()[0][:200] if str(error) else ""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {line} ({Path(place.filename).name}:{place.lineno})"
+
+
 def tried(library: str, name: str, full: bool) -> dict[str, Any]:
     """The result of one model."""
     model, example = coverage_models.make(library, name)
@@ -168,11 +175,8 @@ def tried(library: str, name: str, full: bool) -> dict[str, Any]:
         wrong = use(model, small, example)
         step = "save" if not wrong else step
         wrong = wrong or (stored(model, graph, small, keep, example) if full else "")
-    except Exception as error:
-        line = str(error).splitlines()[0][:200] if str(error) else ""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {line} ({Path(place.filename).name}:{place.lineno})"
-        return facts | {"status": "fail", "step": step, "reason": text}
+    except Exception as error:  # whatever fails is the result: the run goes on to the next model
+        return facts | {"status": "fail", "step": step, "reason": told(error)}
     if wrong:
         return facts | {"status": "fail", "step": step, "reason": wrong}
     if share <= ENOUGH:
@@ -187,11 +191,8 @@ def child(connection: Any, library: str, name: str, limit: int, full: bool) -> N
     torch.set_num_threads(1)
     try:
         found = tried(library, name, full)
-    except Exception as error:
-        line = str(error).splitlines()[0][:200] if str(error) else ""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {line} ({Path(place.filename).name}:{place.lineno})"
-        found = {"status": "fail", "step": "build", "reason": text}
+    except Exception as error:  # as in `tried`: a model that can't be built is a result
+        found = {"status": "fail", "step": "build", "reason": told(error)}
     connection.send_bytes(json.dumps(found).encode())
 
 

@@ -217,34 +217,31 @@ def _runs(model: nn.Module, example: Any) -> bool:
     try:
         with torch.no_grad():
             model(example)
-    except Exception:
+    except (
+        Exception
+    ):  # a size that a model can't take fails as its author liked: assert, RuntimeError, ZeroDivisionError
         return False
     return True
 
 
 def _smallest(build: Callable[[int], nn.Module | None]) -> tuple[nn.Module, Any]:
-    """The model at the smallest input it takes; 0 stands for the model's own size."""
+    """The model at the smallest input it takes; `build` gives None, or raises, for a size it has not, and 0 is its own size."""
     model = build(0)
     assert model is not None
     for size in SIZES:
         if _runs(model, images(size)):
             return model, images(size)
-        other = build(size)
+        other = _quietly(build, size)
         if other is not None and _runs(other, images(size)):
             return other, images(size)
     own = getattr(model, "default_cfg", {}).get("input_size", (3, 224, 224))[-1]
     return model, images(own)
 
 
-def _timm(name: str, size: int) -> nn.Module | None:
+def _timm(name: str, size: int) -> nn.Module:
     import timm
 
-    try:
-        return timm.create_model(name, **({"img_size": size} if size else {})).eval()
-    except Exception:
-        if size:
-            return None
-        raise
+    return timm.create_model(name, **({"img_size": size} if size else {})).eval()
 
 
 def _torchvision(task: str, name: str) -> tuple[nn.Module, Any]:
@@ -267,16 +264,14 @@ def _torchvision(task: str, name: str) -> tuple[nn.Module, Any]:
             return None
         return build(**bare, **({"image_size": size} if size and name.startswith("vit") else {})).eval()
 
-    return _smallest(lambda size: _quietly(sized, size))
+    return _smallest(sized)
 
 
 def _quietly(build: Callable[[int], nn.Module | None], size: int) -> nn.Module | None:
     try:
         return build(size)
-    except Exception:
-        if size:
-            return None
-        raise
+    except Exception:  # as in `_runs`: this size is not for this model
+        return None
 
 
 def _detector(name: str) -> dict[str, Any]:

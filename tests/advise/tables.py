@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prunus.advise.measured import Arm, Cell, Table
 from prunus.advise.probe import Situation
 
@@ -54,6 +56,6 @@ CLEAN = table("clean", 100_000, 0.0, (
 TABLES = (NOISY, CLEAN)
 
 
-def situation(rows: int = 1000, kept: int = 100, noise: float | None = 0.2, **changed: object) -> Situation:
-    found = {"inputs": (1, 8, 8), "classes": 10, "imbalance": 1.0, "noise": noise, **changed}
-    return Situation("mine", rows, kept, f"{100 * kept / rows:g}% rows", **found)  # type: ignore[arg-type]
+def situation(rows: int = 1000, kept: int = 100, noise: float | None = 0.2, **changed: Any) -> Situation:
+    found: dict[str, Any] = {"inputs": (1, 8, 8), "classes": 10, "imbalance": 1.0, "noise": noise, **changed}
+    return Situation("mine", rows, kept, f"{100 * kept / rows:g}% rows", **found)

@@ -138,7 +138,7 @@ def test_the_shipped_tables_hold_together() -> None:
 
 def test_the_shipped_tables_know_that_hard_rows_lose_when_few_stay_or_labels_are_wrong() -> None:
     for changed in ({"kept": 105, "noise": 0.0}, {"kept": 315, "noise": 0.2}):
-        told = advise(situation(1051, **changed), asked=Asked("el2n_sum", "top"), equal="steps").warnings  # type: ignore[arg-type]
+        told = advise(situation(1051, **changed), asked=Asked("el2n_sum", "top"), equal="steps").warnings
         assert "el2n_sum + top(keep=hardest) lost" in told[0]
 
 

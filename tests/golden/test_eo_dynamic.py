@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunus.maths.hierarchy import Hierarchy, fill
 from prunus.rows.eo_dynamic import EODynamic
+from prunus.rows.hierarchy import Hierarchy, fill
 
 pytestmark = pytest.mark.golden("eo-dynamic--hier-sampling")
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from prunus.maths.surgeon import problem, scaled, solve, value
 from prunus.prunables.model import ModelPrunable
-from prunus.weights.icbs import Layer, magnitude_start, slopes
+from prunus.signals.slopes import slopes
+from prunus.weights.icbs import Layer, magnitude_start
 
 pytestmark = pytest.mark.golden("icbs--block-steps")
 

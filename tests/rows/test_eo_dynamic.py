@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunus.core.errors import BadInput, BudgetUnreachable, IdMismatch
-from prunus.maths.hierarchy import fill
 from prunus.rows.eo_dynamic import EODynamic
+from prunus.rows.hierarchy import fill
 
 SIZES = (300, 60, 30, 10)
 OF = np.repeat(np.arange(4), SIZES)

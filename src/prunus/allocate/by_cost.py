@@ -50,20 +50,17 @@ def by_cost(levels: Sequence[Level], budget: Budget, cost: Cost, *, floor_share:
     """
     ladder = _ladder(levels, budget, floor_share)
     dense = cost(ladder.counts(0))
-    limits = {term.quantity: term.limit(dense[term.quantity]) * (1 + 1e-12) for term in budget.terms}
+    limits = budget.limits(dense)
 
     def meets(drops: int) -> bool:
-        found = cost(ladder.counts(drops))
-        return all(found[quantity] <= limit for quantity, limit in limits.items())
+        return limits.met(cost(ladder.counts(drops)))
 
     low, high = 0, ladder.steps
     if not meets(high):
-        floors = cost(ladder.counts(high))
-        shown = " and ".join(f"{100 * floors[q] / dense[q]:.4g}% {q}" for q in limits)
         raise BudgetUnreachable(
             f"{budget} can't be met: with every group at its floor ({max(budget.floor, 1)} units, "
             f"{100 * floor_share:.3g} % of the group) more is left",
-            nearest=shown,
+            nearest=limits.shown(cost(ladder.counts(high))),
         )
     while low < high:
         middle = (low + high) // 2
@@ -89,9 +86,10 @@ def _ladder(levels: Sequence[Level], budget: Budget, floor_share: float) -> _Lad
 
 def _within(budget: Budget, dense: Mapping[str, float], found: Sequence[Mapping[str, float]]) -> None:
     """Refuse a plan of which every quantity is further below the budget than the tolerance; a second one is the step above."""
-    gaps = {t.quantity: (t.limit(dense[t.quantity]) - found[0][t.quantity]) / dense[t.quantity] for t in budget.terms}
+    limits = budget.limits(dense)
+    gaps = {name: (most - found[0][name]) / dense[name] for name, most in limits.most.items()}
     if budget.tolerance is not None and min(gaps.values()) > budget.tolerance + 1e-12:
-        shown = " or ".join(" and ".join(f"{100 * one[q] / dense[q]:.4g}% {q}" for q in gaps) for one in found)
+        shown = " or ".join(map(limits.shown, found))
         raise BudgetUnreachable(f"{budget} can't be met within {100 * budget.tolerance:.3g} %", nearest=shown)
 
 

@@ -144,8 +144,7 @@ class _Cut:
     def __post_init__(self) -> None:
         self.sizes: Counts = {name: values.size for name, values in self.scales.items()}
         self.dense = self.prunable.priced(self.sizes)
-        terms = self.budget.terms
-        self.limits = {term.quantity: term.limit(self.dense[term.quantity]) * (1 + 1e-12) for term in terms}
+        self.limits = self.budget.limits(self.dense)
 
     def counts(self, ratios: Mapping[str, float]) -> Counts:
         """Kept counts, with floors and rounding."""
@@ -154,13 +153,11 @@ class _Cut:
             own = {name: values for name, values in self.scales.items() if self.sections[name] == section}
             for name, mask in kept_by_section(own, ratio).items():
                 floor = max(int(np.ceil(self.floor_share * mask.size - 1e-9)), self.budget.floor, 1)
-                kept, step = max(int(mask.sum()), floor), self.budget.step(mask.size)
-                counts[name] = min(-(-kept // step) * step, mask.size)
+                counts[name] = self.budget.rounded(max(int(mask.sum()), floor), mask.size)
         return counts
 
     def met(self, counts: Counts) -> bool:
-        found = self.prunable.priced(counts)
-        return all(found[quantity] <= limit for quantity, limit in self.limits.items())
+        return self.limits.met(self.prunable.priced(counts))
 
     def plan(self, counts: Counts, made: dict[str, Any] | None = None) -> Plan:
         kept = {
@@ -177,8 +174,7 @@ class _Cut:
         if self.met(self.counts(ratios)):
             return ratios, {}
         if not self.met(least := self.counts(dict.fromkeys(ratios, float(LEVELS[-1])))):
-            found = self.prunable.priced(least)
-            nearest = " and ".join(f"{100 * found[q] / self.dense[q]:.4g}% {q}" for q in self.limits)
+            nearest = self.limits.shown(self.prunable.priced(least))
             raise BudgetUnreachable(f"{self.budget} can't be met at {LEVELS[-1]:.0%} of each section", nearest=nearest)
         base = probe(self.plan(self.sizes))
         rises = {section: self.alone(ratios, section, base, probe) for section in ratios}

@@ -101,7 +101,10 @@ def masksparsity(
         kept = by_threshold(groups, model, threshold, energy)
     counts = {name: int(mask.sum()) for name, mask in kept.items()}
     planned, dense = prunable.priced(counts), prunable.priced({name: group.size for name, group in groups.items()})
-    _check_met(budget, planned, dense)
+    limits = budget.limits(dense)
+    if not limits.met(planned):
+        message = f"the thresholds keep more than {budget}: train longer or stronger"
+        raise BudgetUnreachable(message, nearest=limits.shown(planned))
     trained({name: ~mask for name, mask in kept.items()}, steps, shifts=parity == "paper")
     chosen = {name: Kept.of_ids(np.flatnonzero(mask), mask.size) for name, mask in kept.items()}
     return Plan("channels", chosen, budget, planned, dense, changes(prunable.model, model))
@@ -169,10 +172,3 @@ def changes(before: nn.Module, after: nn.Module) -> tuple[SetWeight, ...]:
 
 def _scale(member: Any) -> np.ndarray:
     return member.weight.detach().double().abs().mean((1, 2)).cpu().numpy()
-
-
-def _check_met(budget: Budget, planned: Mapping[str, float], dense: Mapping[str, float]) -> None:
-    over = [t for t in budget.terms if planned[t.quantity] > t.limit(dense[t.quantity]) * (1 + 1e-12)]
-    if over:
-        nearest = " and ".join(f"{100 * planned[t.quantity] / dense[t.quantity]:.4g}% {t.quantity}" for t in over)
-        raise BudgetUnreachable(f"the thresholds keep more than {budget}: train longer or stronger", nearest=nearest)

@@ -131,7 +131,7 @@ class _Search:
         self.sizes: Counts = {group.name: group.size for group in groups}
         self.counts = dict(self.sizes)
         self.dense = prunable.priced(self.sizes)
-        self.limits = {term.quantity: term.limit(self.dense[term.quantity]) * (1 + 1e-12) for term in budget.terms}
+        self.limits = budget.limits(self.dense)
         scores = {group.name: saliency(bind(group, prunable.model), norm).cpu().numpy() for group in groups}
         if bad := [name for name, values in scores.items() if not np.isfinite(values).all()]:
             raise NonFinite(f"filters of group {bad[0]} are NaN or infinite")
@@ -142,12 +142,10 @@ class _Search:
         self.tried = 0
 
     def met(self, counts: Counts) -> bool:
-        found = self.prunable.priced(counts)
-        return all(found[quantity] <= limit for quantity, limit in self.limits.items())
+        return self.limits.met(self.prunable.priced(counts))
 
     def shown(self, counts: Counts) -> str:
-        found = self.prunable.priced(counts)
-        return " and ".join(f"{100 * found[q] / self.dense[q]:.4g}% {q}" for q in self.limits)
+        return self.limits.shown(self.prunable.priced(counts))
 
     def refuse_below_floors(self) -> None:
         least = {name: self.after(name, 1.0, self.sizes) for name in self.names}
@@ -157,8 +155,7 @@ class _Search:
     def after(self, name: str, ratio: float, counts: Counts) -> int:
         """Kept count of a group once a share of what is left of it goes, with the budget's floor and rounding."""
         kept = max(counts[name] - removed(counts[name], ratio), self.budget.floor)
-        step = self.budget.step(self.sizes[name])
-        return min(-(-kept // step) * step, counts[name])
+        return min(self.budget.rounded(kept, self.sizes[name]), counts[name])
 
     def plan(self, counts: Counts, made: dict[str, Any] | None = None) -> Plan:
         groups = {name: Kept.of_ids(self.best_first[name][:count], self.sizes[name]) for name, count in counts.items()}

@@ -202,23 +202,21 @@ def _together(asked: list[tuple[int, int]], reduce: str) -> int:
 def _fitted(prunable: Any, budget: Budget, widths: Widths) -> dict[str, int]:
     """The widths of the largest common factor that meets the budget, and single steps of the next that still fit."""
     dense = prunable.count(_sizes(prunable))
-    limits = {term.quantity: term.limit(dense[term.quantity]) * (1 + 1e-12) for term in budget.terms}
+    limits = budget.limits(dense)
 
     def rounded(factor: float) -> dict[str, int]:
         step, sizes = budget.round_to or 1, _sizes(prunable)
         return {name: min(-(-count // step) * step, sizes[name]) for name, count in widths(factor).items()}
 
     def affordable(counts: dict[str, int]) -> bool:
-        found = prunable.count(counts)
-        return all(found[quantity] <= limit for quantity, limit in limits.items())
+        return limits.met(prunable.count(counts))
 
     def meets(factor: float) -> bool:
         return affordable(rounded(factor))
 
     low, high = 0.0, 1.0
     if not meets(LEAST):
-        found = prunable.count(rounded(LEAST))
-        nearest = " and ".join(f"{100 * found[q] / dense[q]:.4g}% {q}" for q in limits)
+        nearest = limits.shown(prunable.count(rounded(LEAST)))
         raise BudgetUnreachable(f"{budget} can't be met by widths", nearest=nearest)
     while meets(high) and high < 1e6:
         low, high = high, 2 * high

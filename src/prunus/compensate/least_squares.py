@@ -16,7 +16,7 @@ import torch
 
 from prunus.core.errors import BadInput
 from prunus.core.registry import compensator
-from prunus.maths.obs import cholesky
+from prunus.maths.obs import cholesky, stacked
 from prunus.maths.supported import supported
 
 
@@ -34,7 +34,7 @@ def least_squares(layer: Any, kept: np.ndarray, *, damp: float = 0.01, iteration
         float64 `[outputs, inputs]`, zero where not kept.
     """
     weight, mask = layer.weight.detach().double(), torch.from_numpy(kept)
-    hessians = layer.hessian if layer.hessian.dim() == 3 else layer.hessian.unsqueeze(0)
+    hessians = stacked(layer.hessian)
     if mask.shape != weight.shape or hessians.shape[1:] != (weight.shape[1],) * 2:
         shapes = f"mask {tuple(mask.shape)}, hessian {tuple(layer.hessian.shape)}"
         raise BadInput(f"{layer.name} has weights {tuple(weight.shape)}: {shapes} do not fit")

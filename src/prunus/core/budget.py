@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -77,6 +78,27 @@ def _percent(share: float) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.6g}" if value < 1e6 else f"{value:,.0f}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A budget in absolute numbers.
+
+    Attributes:
+        dense: quantity -> of the dense model.
+        most: quantity -> what may stay.
+    """
+
+    dense: Mapping[str, float]
+    most: Mapping[str, float]
+
+    def met(self, found: Mapping[str, float]) -> bool:
+        """Whether a model with these quantities is within every limit, but for rounding of floats."""
+        return all(found[quantity] <= limit * (1 + 1e-12) for quantity, limit in self.most.items())
+
+    def shown(self, found: Mapping[str, float]) -> str:
+        """`41% macs and 50% params`: what a model has of the quantities that are limited."""
+        return " and ".join(f"{100 * found[quantity] / self.dense[quantity]:.4g}% {quantity}" for quantity in self.most)
 
 
 @dataclass(frozen=True)
@@ -174,6 +196,15 @@ class Budget:
             return self.round_to
         timely = any(term.quantity in ("macs", "ms") for term in self.terms)
         return STEP if timely and size >= STEP_FROM else 1
+
+    def rounded(self, kept: int, size: int) -> int:
+        """The next kept count of a group of `size` units that is a multiple of its step, at most all of them."""
+        step = self.step(size)
+        return min(-(-kept // step) * step, size)
+
+    def limits(self, dense: Mapping[str, float]) -> Limits:
+        """What each term allows of a model that has `dense` of each quantity."""
+        return Limits(dense, {term.quantity: term.limit(dense[term.quantity]) for term in self.terms})
 
     @property
     def keeps_all(self) -> bool:

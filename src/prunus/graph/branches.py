@@ -17,6 +17,7 @@ from prunus.graph.build import Graph
 from prunus.graph.chains import Chain
 from prunus.graph.record import Call
 from prunus.graph.trace import run
+from prunus.train.modes import evaluating
 
 ATTENTION = ("scaled_dot_product_attention", "softmax", "_softmax")
 
@@ -122,15 +123,12 @@ def tuple_lengths(model: nn.Module, names: Iterable[str], example: Any) -> dict[
         return hook
 
     handles = [model.get_submodule(name).register_forward_hook(look(name)) for name in names]
-    training = [module for module in model.modules() if module.training]
     try:
-        with torch.no_grad():
-            run(model.eval(), example)
+        with evaluating(model), torch.no_grad():
+            run(model, example)
     finally:
         for handle in handles:
             handle.remove()
-        for module in training:
-            module.training = True
     return lengths
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunus.train.modes import evaluating
+
 NECKS, HEADS = ("fpn", "neck", "extra"), ("head", "classifier", "rpn")
 
 
@@ -19,7 +21,6 @@ def heights(model: nn.Module, call: Callable[[], Any]) -> dict[str, int]:
         call: one forward pass; it runs in evaluation mode and without gradients.
     """
     found: dict[str, list[int]] = {}
-    modes = {module: module.training for module in model.modules()}
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -30,14 +31,11 @@ def heights(model: nn.Module, call: Callable[[], Any]) -> dict[str, int]:
 
     handles = [module.register_forward_hook(keep(name)) for name, module in model.named_modules() if name]
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             call()
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return {name: calls[0] for name, calls in found.items() if len(calls) == 1 and calls[0] > 0}
 
 

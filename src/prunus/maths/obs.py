@@ -35,6 +35,11 @@ def damped(hessian: Tensor, damp: float = 0.01) -> Tensor:
     return matrix
 
 
+def stacked(hessian: Tensor) -> Tensor:
+    """`[groups, d, d]`: a layer's hessian `[d, d]` is that of one group."""
+    return hessian if hessian.dim() == 3 else hessian.unsqueeze(0)
+
+
 def cholesky(hessian: Tensor, damp: float = 0.01) -> tuple[Tensor, Tensor, float]:
     """Factor a damped hessian, damping more (2, 5, 10, ... 100 times) until it is positive definite.
 

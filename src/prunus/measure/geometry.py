@@ -22,6 +22,7 @@ from prunus.core.registry import measure
 from prunus.maths.geometry import Geometry, flips, measure_geometry
 from prunus.measure.corruptions import corrupt
 from prunus.measure.measured import Interval, Measured, role_facts
+from prunus.train.modes import evaluating
 from prunus.train.ordered import ordered
 from prunus.train.step import Step, StepFn, infer_step, to_device
 
@@ -79,17 +80,11 @@ def geometries(
         NonFinite: features or logits with NaN.
     """
     every = [(CLEAN, 0), *((name, severity) for name in corruptions for severity in severities)]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return {
-                CLEAN if name == CLEAN else f"{name}:{severity}": _one(model, data, step, batch, device, name, severity)
-                for name, severity in every
-            }
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), torch.inference_mode():
+        return {
+            CLEAN if name == CLEAN else f"{name}:{severity}": _one(model, data, step, batch, device, name, severity)
+            for name, severity in every
+        }
 
 
 def last_layer(model: nn.Module, step: StepFn, batch: Any) -> tuple[nn.Linear, Tensor, Step]:

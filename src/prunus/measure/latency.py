@@ -26,6 +26,7 @@ from prunus.core.registry import measure
 from prunus.measure.inputs import first_inputs
 from prunus.measure.measured import Measured
 from prunus.measure.stats import ratio_interval
+from prunus.train.modes import evaluating
 from prunus.train.step import to_device
 
 REPEATS = 20
@@ -150,18 +151,15 @@ def in_turns(
             return clock() - start
 
     before = torch.get_num_threads()
-    modes = [(module, module.training) for model in models for module in model.modules()]
     torch.set_num_threads(threads)
     try:
-        for model in models:
-            model.eval()
-            for _ in range(warmup):
-                timed(model)
-        return np.array([_turn([lambda m=m: timed(m) for m in models], run) for run in range(repeats)]).T
+        with evaluating(*models):
+            for model in models:
+                for _ in range(warmup):
+                    timed(model)
+            return np.array([_turn([lambda m=m: timed(m) for m in models], run) for run in range(repeats)]).T
     finally:
         torch.set_num_threads(before)
-        for module, mode in modes:
-            module.training = mode
 
 
 def _turn(timers: list[Any], run: int) -> list[float]:

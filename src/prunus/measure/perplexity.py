@@ -23,6 +23,7 @@ from prunus.core.errors import BadInput, NonFinite
 from prunus.core.registry import measure
 from prunus.measure.measured import Measured, role_facts
 from prunus.measure.stats import resampled_means
+from prunus.train.modes import evaluating
 
 CHUNK = 256  # positions whose logits are held in float32 at once
 
@@ -109,19 +110,11 @@ def _over_windows(
 ) -> np.ndarray:
     """`[windows, 1 or 3]`: sums over positions of loss, KL and agreement."""
     parts: list[np.ndarray] = []
-    modes = {module: module.training for net in (model, dense) if net is not None for module in net.modules()}
-    for net in (model, dense):
-        if net is not None:
-            net.eval()
-    try:
-        with torch.inference_mode():
-            for part in windows.split(batch):
-                part = part.to(device)
-                logits = _logits(model, part)
-                parts.append(_sums(logits, None if dense is None else _logits(dense, part), part[:, 1:]))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(*(net for net in (model, dense) if net is not None)), torch.inference_mode():
+        for part in windows.split(batch):
+            part = part.to(device)
+            logits = _logits(model, part)
+            parts.append(_sums(logits, None if dense is None else _logits(dense, part), part[:, 1:]))
     return np.concatenate(parts)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunus.core.errors import BadInput, IdMismatch, NonFinite
+from prunus.train.modes import evaluating
 from prunus.train.ordered import ordered
 from prunus.train.step import StepFn, infer_step, to_device
 
@@ -60,16 +61,10 @@ def predict(
         NonFinite: logits with NaN, naming the first rows.
     """
     parts: list[tuple[np.ndarray, ...]] = []
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for number, found in enumerate(ordered(data, batch)):
-                step = step or infer_step(found)
-                parts.append(_one(step(model, to_device(found, torch.device(device))), number * batch))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), torch.inference_mode():
+        for number, found in enumerate(ordered(data, batch)):
+            step = step or infer_step(found)
+            parts.append(_one(step(model, to_device(found, torch.device(device))), number * batch))
     if not parts:
         raise BadInput("there are no rows to measure on")
     return Predictions(*(np.concatenate(columns) for columns in zip(*parts)))

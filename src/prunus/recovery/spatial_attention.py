@@ -26,6 +26,7 @@ from prunus.graph.scales import heights, part
 from prunus.prunables.roles import require_role
 from prunus.recovery.training import Report, train
 from prunus.train.attention import gaps
+from prunus.train.modes import evaluating
 from prunus.train.ordered import ordered
 from prunus.train.step import Step, StepFn, infer_step, plain, xy_step
 
@@ -93,18 +94,11 @@ def spatial_attention(
         if own is not xy_step:
             raise BadInput("loss_fn is for batches of (x, y): give the loss in step=")
         own = partial(xy_step, loss_fn=loss_fn)
-    modes = {module: module.training for module in teacher.modules()}
-    try:
-        teacher.eval()
-        with keeping(model, names) as seen, keeping(teacher, names) as shown:
-            lesson = _Lesson(own, teacher, seen, shown, weight, power)
-            return train(
-                model, data, steps=steps, epochs=epochs, masks=masks, norms_only=False, report=report, step=lesson,
-                **settings,
-            )  # fmt: skip
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(teacher), keeping(model, names) as seen, keeping(teacher, names) as shown:
+        lesson = _Lesson(own, teacher, seen, shown, weight, power)
+        return train(
+            model, data, steps=steps, epochs=epochs, masks=masks, norms_only=False, report=report, step=lesson, **settings
+        )  # fmt: skip
 
 
 class _Lesson:

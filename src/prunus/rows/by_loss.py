@@ -6,6 +6,7 @@ table is in the order of the ids, so plans do not depend on the order of the dat
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunus.core.errors import BadInput, NonFinite
-from prunus.rows.dynamic import EpochPlan, Ids, Rows, check_state
+from prunus.rows.dynamic import EpochPlan, Ids, Rows, check_losses, check_state
 
 STATE = 1
 START = 3.0
@@ -37,7 +38,7 @@ class Choice:
     factor: float = 1.0
 
 
-class ByLoss:
+class ByLoss(ABC):
     """What `InfoBatch` and `SeTa` share. A method overrides `_choose`, `bounds` and `_options`."""
 
     name = ""
@@ -92,7 +93,8 @@ class ByLoss:
             NonFinite: names the rows whose loss is NaN or infinite. All other losses of the batch are written. Who goes
                 on keeps such a row in every epoch, and out of every mean, until its loss is finite again.
         """
-        at, values = batch_of(self.rows, ids, loss)
+        values = np.asarray(loss, dtype=np.float32)
+        at = self.rows.ranks(check_losses(None if ids is None else np.asarray(ids), values))
         finite = np.isfinite(values)
         self._reports += 1
         if finite.all():
@@ -139,15 +141,17 @@ class ByLoss:
         """Whether epoch `t`, counted from 0, comes after `delta` of the training."""
         return self.epochs is not None and t + 1 > self.epochs * self.delta
 
+    @abstractmethod
     def bounds(self, t: int) -> tuple[int, int]:
         """The fewest and the most rows that epoch `t` can have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _choose(self, t: int) -> Choice:
-        raise NotImplementedError
+        """The rows of epoch `t`, from the losses as they are."""
 
+    @abstractmethod
     def _options(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """The method's own, which a state must agree with."""
 
     def _identity(self) -> dict[str, Any]:
         shared = {"seed": self.seed, "epochs": self.epochs, "delta": self.delta}
@@ -169,21 +173,6 @@ class ByLoss:
             raised = choice.raised if everything else choice.raised[choice.kept]
             weights = np.where(raised, np.float32(choice.factor), np.float32(1))
         self._settled, self._draft = (t, choice, EpochPlan(ids, weights)), None
-
-
-def batch_of(rows: Rows, ids: Any, loss: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Ranks and losses of a batch, checked; see `ByLoss.seen`."""
-    if ids is None:
-        raise BadInput(
-            "losses came without ids: have the loader give ids with each batch (signals.recorder.WithIds(dataset, ids))"
-        )
-    wanted, values = np.asarray(ids), np.asarray(loss, dtype=np.float32)
-    if values.shape != wanted.shape or values.ndim != 1:
-        raise BadInput(
-            f"losses {list(values.shape)} for ids {list(wanted.shape)}: give one loss for each id, in the same order "
-            "(reduction='none')"
-        )
-    return rows.ranks(wanted), values
 
 
 def _unpacked(bits: Any, size: int) -> Mask | None:

@@ -121,6 +121,24 @@ class Rows:
         return self._digests[in_given_order]
 
 
+def check_losses(ids: Ids | None, values: NDArray[np.float32]) -> Ids:
+    """The ids; refuses losses `[B]` that came without them, or not one for each.
+
+    Raises:
+        BadInput: as said.
+    """
+    if ids is None:
+        raise BadInput(
+            "losses came without ids: have the loader give ids with each batch (signals.recorder.WithIds(dataset, ids))"
+        )
+    if values.shape != ids.shape or values.ndim != 1:
+        raise BadInput(
+            f"losses {list(values.shape)} for ids {list(ids.shape)}: give one loss for each id, in the same order "
+            "(reduction='none')"
+        )
+    return ids
+
+
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Any], *, what: str) -> None:
     """Refuse a state that belongs to something else, with both values.
 

@@ -27,7 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 from prunus.core.errors import BadInput, BudgetUnreachable
 from prunus.core.registry import dynamic
 from prunus.core.rng import Rng
-from prunus.maths import hierarchy, spherical
+from prunus.maths import spherical
+from prunus.rows import hierarchy
 from prunus.rows.dynamic import EpochPlan, Ids, Rows, check_state
 
 STATE = 1

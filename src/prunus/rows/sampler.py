@@ -25,7 +25,7 @@ from torch import Tensor
 
 from prunus.core.errors import BadInput, IdMismatch
 from prunus.core.rng import shuffled
-from prunus.rows.dynamic import Dynamic, EpochPlan, Ids, Rows
+from prunus.rows.dynamic import Dynamic, EpochPlan, Ids, Rows, check_losses
 from prunus.rows.ranks import gathered
 from prunus.train.step import as_ids
 
@@ -133,17 +133,8 @@ class Sampler(torch.utils.data.Sampler[int]):
 
     def seen(self, ids: Any, losses: Any) -> None:
         """Report the losses of a batch to the dynamic, those of all ranks; `loss` does it too. See there for errors."""
-        wanted = as_ids(ids)
         values = losses.detach().float().cpu().numpy() if isinstance(losses, Tensor) else np.asarray(losses, np.float32)
-        if wanted is None:
-            raise BadInput(
-                "losses came without ids: have the loader give ids with each batch (signals.recorder.WithIds(dataset, ids))"
-            )
-        if values.shape != wanted.shape or values.ndim != 1:
-            raise BadInput(
-                f"losses {list(values.shape)} for ids {list(wanted.shape)}: give one loss for each id, in the same order "
-                "(reduction='none')"
-            )
+        wanted = check_losses(as_ids(ids), values)
         if self._reads and self.world_size > 1:
             ranks, values = gathered(self._rows.ranks(wanted), values)
             wanted = self._rows.sorted[ranks]

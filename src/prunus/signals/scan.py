@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.core.errors import NonFinite
+from prunus.train.modes import evaluating
 from prunus.train.step import Step, StepFn
 
 CHUNK = 64  # rows accumulated in float32 before they are added up in float64
@@ -251,17 +252,14 @@ def undisturbed(model: nn.Module, *, gradients: str) -> Generator[None, None, No
         model: to be scored.
         gradients: "parameters" (all want one inside) or anything else (none does).
     """
-    modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
-        model.eval()
         for parameter, _, _ in wants:
             if parameter.is_floating_point():
                 parameter.requires_grad_(gradients == "parameters")
-        yield
+        with evaluating(model):
+            yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter, wanted, grad in wants:
             parameter.requires_grad_(wanted)
             parameter.grad = grad

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
 from prunus.train.kinds import BatchNorm, Dropout
+from prunus.train.modes import modes_kept
 
 Batch = Any
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -146,21 +147,19 @@ def detection_step(model: nn.Module, batch: Batch) -> Step:
     `collect` seeds a fork of it. The embedding is the mean of the backbone's last feature map, where there is one.
     """
     ids, images, targets = (None, *batch) if len(batch) == 2 else batch
-    modes = {module: module.training for module in model.modules()}
     features: list[Tensor] = []
     backbone = getattr(model, "backbone", None)
     handle = backbone.register_forward_hook(_keep_last(features)) if isinstance(backbone, nn.Module) else None
     try:
-        model.train()
-        for module in modes:
-            if isinstance(module, (BatchNorm, Dropout)):
-                module.training = False
-        found: list[dict[str, Tensor]] = [model([image], [target]) for image, target in zip(images, targets)]
+        with modes_kept(model):
+            model.train()
+            for module in model.modules():
+                if isinstance(module, (BatchNorm, Dropout)):
+                    module.training = False
+            found: list[dict[str, Tensor]] = [model([image], [target]) for image, target in zip(images, targets)]
     finally:
         if handle is not None:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     losses = {task: torch.stack([one[task].sum() for one in found]) for task in found[0]}
     embedding = torch.cat(features) if features and len(features) == len(found) else None
     return Step(as_ids(ids), None, None, torch.stack([*losses.values()]).sum(0), embedding, losses)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prunus.core.errors import NonFinite
 from prunus.core.registry import solver
-from prunus.maths.obs import cholesky, output_error
+from prunus.maths.obs import cholesky, output_error, stacked
 from prunus.maths.partial import keep_largest
 from prunus.maths.supported import supported
 from prunus.weights.sparsegpt import sparsegpt
@@ -61,7 +61,7 @@ def alps(
     rival_mask, rival = (
         torch.from_numpy(part) for part in sparsegpt(layer, count, damp=damp)
     )  # checks the shapes, too
-    hessians = layer.hessian if layer.hessian.dim() == 3 else layer.hessian.unsqueeze(0)
+    hessians = stacked(layer.hessian)
     pieces = [part.chunk(len(hessians)) for part in (weight.double(), rival_mask, rival.double())]
     share = count if isinstance(count, tuple) else count // len(hessians)
     taps = int(getattr(layer, "taps", 1))

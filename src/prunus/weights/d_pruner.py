@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prunus.core.errors import BadInput
 from prunus.core.registry import criterion
-from prunus.maths.obs import damped_inverse
+from prunus.maths.obs import damped_inverse, stacked
 
 
 @criterion(
@@ -73,7 +73,7 @@ def d_pruner(
 
 def general_importance(layer: Any, weight: Tensor, damp: float) -> Tensor:
     """w^2 / [H^-1]_cc: the error of the layer's outputs when the weight alone goes, float64 `[outputs, inputs]`."""
-    hessians = layer.hessian if layer.hessian.dim() == 3 else layer.hessian.unsqueeze(0)
+    hessians = stacked(layer.hessian)
     if hessians.shape[1:] != (weight.shape[1],) * 2:
         raise BadInput(f"{layer.name} has {weight.shape[1]} inputs but its hessian is {tuple(layer.hessian.shape)}")
     spread = torch.stack([damped_inverse(hessian, damp).diagonal() for hessian in hessians])

@@ -27,9 +27,7 @@ from prunus.core.registry import search
 from prunus.maths.partial import keep_largest
 from prunus.maths.surgeon import problem, scaled, solve
 from prunus.signals.scan import transposed
-from prunus.signals.slopes import Slopes, slopes
-
-__all__ = ["Layer", "icbs", "magnitude_start", "slopes"]
+from prunus.signals.slopes import Slopes
 
 
 class Layer:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prunus.core.errors import BadInput
 from prunus.core.registry import solver
-from prunus.maths.obs import damped_inverse
+from prunus.maths.obs import damped_inverse, stacked
 from prunus.maths.partial import keep_largest
 
 Pattern = tuple[int, int]
@@ -54,7 +54,7 @@ def sparsegpt(
         BadInput: shapes that do not fit, inputs or block no multiple of m.
     """
     weight = layer.weight.detach()
-    hessians = layer.hessian if layer.hessian.dim() == 3 else layer.hessian.unsqueeze(0)
+    hessians = stacked(layer.hessian)
     parts = weight.double().chunk(len(hessians))
     taps = int(getattr(layer, "taps", 1))
     target = 0.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.allocate.apportion import project, whole
 from prunus.core.errors import BadInput, BudgetUnreachable
 from prunus.core.rng import Rng, shuffled
 from prunus.maths import euclidean, spherical
@@ -62,16 +63,9 @@ def fill(sizes: Positions, total: int, order: Positions) -> Positions:
     """
     if not 0 <= total <= sizes.sum():
         raise BadInput(f"can't keep {total} of {int(sizes.sum())}")
-    ascending = np.sort(sizes)
-    below = np.concatenate([[0], np.cumsum(ascending)])[:-1]
-    full = below + ascending * np.arange(sizes.size, 0, -1)  # what a level at each size would take
-    at = int(np.searchsorted(full, total, side="right"))
-    if at == sizes.size:
-        return sizes.copy()
-    level = (total - int(below[at])) // (sizes.size - at)
-    counts = np.minimum(level, sizes)
-    able = order[sizes[order] > level]
-    counts[able[: total - int(counts.sum())]] += 1
+    caps, ones = sizes[order], np.ones(sizes.size)
+    counts = np.empty(sizes.size, dtype=np.int64)
+    counts[order] = whole(project(ones, np.zeros_like(caps), caps, ones, total), caps, total)
     return counts
 
 
