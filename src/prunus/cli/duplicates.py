@@ -29,7 +29,11 @@ def duplicates(
         list[str], typer.Argument(metavar="EMBEDDINGS", help="Folder of `prunus signals`, or a table, with embedding.")
     ],
     eps: Annotated[
-        float, typer.Option(help="Name the pairs at this eps: cosine above 1 - eps. 0 = only the curve.")
+        float,
+        typer.Option(
+            help="Name the pairs at this eps. A row goes when its cosine with an earlier one is above 1 - eps; that one may go "
+            "too, so the kept row can be farther away (rule=greedy: never). 0 = only the curve."
+        ),
     ] = 0.0,
     out: Annotated[str, typer.Option(help="With --eps: .csv or .jsonl to write the pairs to.")] = "",
     seed: Seed = 0,

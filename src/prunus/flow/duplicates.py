@@ -39,7 +39,11 @@ class NearDuplicates:
         return [{"eps": e, "kept": int(k), "share": int(k) / len(self.signals)} for e, k in zip(eps, kept)]
 
     def pairs(self, eps: float) -> list[dict[str, Any]]:
-        """prunus_id of each row that goes, the id of the kept row that stands for it (kept), and their cosine."""
+        """prunus_id of each row that goes, the id of the kept row that stands for it (kept), and their cosine.
+
+        Under the official rule a row goes for an earlier one that may go as well, so a kept row at the end of such a chain can
+        be farther away than eps; under rule="greedy" it never is.
+        """
         pairs, x = self.found.pairs(eps), self.signals.embedding
         gone, kept = (unit(x[side].flatten(1).numpy()) for side in pairs.T)
         ids, cosines = self.signals.ids[pairs], np.einsum("nd,nd->n", gone, kept)
