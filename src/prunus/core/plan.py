@@ -382,6 +382,11 @@ def _narrowed(kept: Kept, before: Kept | None) -> Kept:
 
     if before is None:
         return kept
+    if kept.size != before.size:
+        raise BadInput(
+            f"a plan on {kept.size} units can't be rewritten for what another left of {before.size}: "
+            "make both on the dense original"
+        )
     if kept.all_ids is not None and before.ids is not None:
         return Kept.of_ids(np.intersect1d(kept.index(), before.index()), before.count, before.index())
     if kept.bits is not None or before.bits is not None:

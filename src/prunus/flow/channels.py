@@ -54,6 +54,8 @@ def score_channels(
     """
     found, options = registry.find(method, unit="channels", kind="criterion"), dict(options or {})
     found.check_options(options)
+    if prunable.is_meta and found.needs:
+        raise BadInput(f"{found.id} reads weights, and a model on the meta device has none: load them, or use random")
     function = found.load()
     values: dict[str, np.ndarray] = {}
     with torch.no_grad():

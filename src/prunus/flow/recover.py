@@ -5,7 +5,6 @@ It is also how a new model is trained on the rows that a plan keeps, with or wit
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.flow.calls import asks_for, takes_any
 from prunus.prunables.model import in_storage
+from prunus.train.copies import copied
 from prunus.train.kinds import BatchNorm
 
 DEFAULT = ("bn_stats", "finetune")
@@ -52,7 +52,7 @@ def recover(
     """
     names = [how] if isinstance(how, str) else list(how)
     methods = [registry.find(name, kind="recovery") for name in names if name != "none"]
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else copied(model)
     given = {"teacher": teacher, "masks": masks_of(model, plan), **settings}
     told: dict[str, Any] = {}
     if plan is not None and plan.unit == "rows":

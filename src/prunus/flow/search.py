@@ -21,6 +21,7 @@ from prunus.flow.calls import asks_for
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.roles import require_role
 from prunus.signals.slopes import Slopes, slopes
+from prunus.train.copies import copied
 from prunus.train.loop import fit as train
 from prunus.train.ordered import ordered
 from prunus.train.step import Step, StepFn, infer_step, plain
@@ -142,7 +143,7 @@ def _tried(prunable: ModelPrunable, plan: Plan) -> nn.Module:
 def sharing(model: nn.Module) -> nn.Module:
     """A copy of the modules around the same parameters and buffers."""
     tensors = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    return copied(model, {id(tensor): tensor for tensor in tensors})
 
 
 def slopes_of(rows: Any, step: StepFn | None, batch: int) -> Callable[..., Slopes]:

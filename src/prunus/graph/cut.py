@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ from prunus.graph.axes import Axis
 from prunus.graph.build import Graph
 from prunus.graph.record import named_tensors
 from prunus.graph.resize import place_all, refresh
+from prunus.train.copies import copied
 
 Keep = Mapping[str, np.ndarray]
 
@@ -85,4 +85,4 @@ def _copy_cut(model: nn.Module, graph: Graph, masks: Mapping[Axis, np.ndarray]) 
             part = sliced(graph, masks, name, tensor)
             if part is not tensor:
                 memo[id(tensor)] = part
-    return copy.deepcopy(model, memo)
+    return copied(model, memo)

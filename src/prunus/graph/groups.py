@@ -26,6 +26,7 @@ def assemble(graph: Graph) -> None:
     groups: list[Group] = []
     for slots in found.values():
         slots.sort(key=lambda slot: (slot.parameter, slot.axis))
+    found = _with_layers(graph, found)
     for leaf, slots in sorted(found.items(), key=lambda item: int(item[1][0].index.min())):  # pieces in their order
         slots.sort(key=lambda slot: (slot.parameter, slot.axis))
         name = _name(graph, leaf, slots, named)
@@ -33,6 +34,18 @@ def assemble(graph: Graph) -> None:
         groups.append(Group(name, "channels", leaf.size, tuple(slots), _cost(graph, slots), _tag(graph, leaf, slots)))
     graph.groups = tuple(sorted(groups, key=lambda group: group.name))
     graph.axes = named
+
+
+def _with_layers(graph: Graph, found: dict[Axis, list[Slot]]) -> dict[Axis, list[Slot]]:
+    """Without the axes that only vectors share, as a table of positions of its own has: nothing can judge their units."""
+    kept: dict[Axis, list[Slot]] = {}
+    for leaf, slots in found.items():
+        if any(slot.role != "vector" for slot in slots):
+            kept[leaf] = slots
+            continue
+        for slot in slots:
+            graph.frozen[(slot.parameter, slot.axis)] = "no layer writes or reads it"
+    return kept
 
 
 def _role(graph: Graph, name: str, axis: int) -> Role:

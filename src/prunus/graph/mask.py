@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from torch import nn
@@ -11,6 +9,7 @@ from torch import nn
 from prunus.graph.build import Graph
 from prunus.graph.cut import Keep, check_keep, check_model
 from prunus.graph.record import named_tensors
+from prunus.train.copies import copied
 
 
 def mask(model: nn.Module, graph: Graph, keep: Keep, *, inplace: bool = False) -> nn.Module:
@@ -25,7 +24,7 @@ def mask(model: nn.Module, graph: Graph, keep: Keep, *, inplace: bool = False) -
     check_keep(graph, keep)
     check_model(model, graph)
     masks = graph.masks(keep)
-    result = model if inplace else copy.deepcopy(model)
+    result = model if inplace else copied(model)
     done: set[int] = set()
     with torch.no_grad():
         for name, tensor in named_tensors(result).items():

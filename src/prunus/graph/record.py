@@ -23,6 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from prunus.core.errors import BadInput
 from prunus.graph.attention import free, freed
 from prunus.graph.trace import Call, Node, Ref, Trace, Value, map_tensors, named_tensors, run, taken_apart, tensors_in
+from prunus.train.copies import copied
 
 REAL_TWIN_BYTES = 2 << 30  # models beyond this are not copied just to try sizes
 Watch = Callable[[Trace], None]
@@ -210,7 +211,7 @@ def fake_copy(model: nn.Module, example: Any) -> Twin:
     """Deepcopy a model to fake tensors: no data is copied."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
-        twin = copy.deepcopy(model)
+        twin = copied(model)
     for module in twin.modules():
         free(module)
     inputs = map_tensors(example, lambda tensor: mode.from_tensor(tensor.detach()))
@@ -282,7 +283,7 @@ def _real_twin(model: nn.Module, example: Any) -> Twin | None:
     if sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) > REAL_TWIN_BYTES:
         return None
     try:
-        twin = copy.deepcopy(model).eval()
+        twin = copied(model).eval()
     except Exception:  # a model that cannot be copied is not tried
         return None
     for module in twin.modules():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from prunus.graph.mask import mask as masked
 from prunus.graph.members import reading_axis, writing_axis
 from prunus.graph.record import named_tensors
 from prunus.prunables.edits import add_parts, set_weights
+from prunus.train.copies import copied
 from prunus.train.kinds import Conv
 
 Mode = Literal["cut", "mask"]
@@ -126,8 +126,15 @@ class ModelPrunable:
         if made_for and made_for != (own := self.fingerprint()):
             raise FingerprintMismatch(what, made_for, f"{type(self.model).__name__} {own}")
 
+    @property
+    def is_meta(self) -> bool:
+        """Whether the model has shapes only (torch's meta device)."""
+        return any(tensor.is_meta for tensor in self.model.parameters())
+
     def fingerprint(self) -> str:
-        """Architecture and state."""
+        """Architecture and state; "" on the meta device, where there is no state: such plans go by names and sizes."""
+        if self.is_meta:
+            return ""
         return fingerprint_model(self.model)
 
     def apply(self, plan: Plan, *, mode: Mode = "cut", inplace: bool = False) -> nn.Module:
@@ -149,7 +156,7 @@ class ModelPrunable:
         keep = {name: kept.index() for name, kept in plan.groups.items()}
         model = self.model
         if plan.edits and not inplace:
-            model = copy.deepcopy(model)
+            model = copied(model)
         set_weights(model, plan.edits)
         consume = inplace or bool(plan.edits)
         small = (cut if mode == "cut" else masked)(model, graph, keep, inplace=consume)
@@ -173,11 +180,12 @@ class ModelPrunable:
                 raise BadInput(
                     "this plan does not say what its model is called with: use ModelPrunable(model, example)"
                 )
-            self.example = restore(text)
+            with next((tensor.device for tensor in self.model.parameters()), torch.device("cpu")):
+                self.example = restore(text)
         return self.graph
 
     def _apply_weights(self, plan: Plan, inplace: bool) -> nn.Module:
-        model = self.model if inplace else copy.deepcopy(self.model)
+        model = self.model if inplace else copied(self.model)
         set_weights(model, plan.edits)
         tensors = named_tensors(model)
         with torch.no_grad():
@@ -198,7 +206,7 @@ class ModelPrunable:
         if unknown:
             raise BadInput(f"{sorted(unknown)[0]} is no block of a chain, so it cannot be bypassed")
         lengths = self.branch_outputs if rows else {}
-        model = self.model if inplace else copy.deepcopy(self.model)
+        model = self.model if inplace else copied(self.model)
         set_weights(model, plan.edits)
         for row in rows:
             for place in plan.groups[row.path].dropped():
