@@ -185,3 +185,14 @@ def test_budgets_in_milliseconds_from_the_shell(made, here):
     ).json
     assert found["budget"] == "100% ms at batch 2, 1 thread, float64"
     assert found["planned"]["ms"] == found["dense"]["ms"] > 0
+
+
+def test_a_cut_model_becomes_an_onnx_file_that_computes_the_same(made, here):
+    pytest.importorskip("onnxruntime")
+    done("apply", made / "cut", made / "dense", "--out", "half")
+    found = done("export", "half", "--as", "onnx", "--out", "half.onnx", "--json").json
+    assert found["difference"] < 1e-3
+    assert (here / "half.onnx").stat().st_size == found["bytes"]
+    assert "half.onnx" in refused(2, "export", "half", "--as", "onnx", "--out", "half.onnx")
+    assert ".onnx" in refused(2, "export", "half", "--as", "onnx", "--out", "half.bin")
+    assert "no plan" in refused(2, "export", "half")

@@ -1,4 +1,4 @@
-"""`prunus export`: the rows a plan keeps or drops, as files that other programs read."""
+"""`prunus export`: the rows a plan keeps or drops, or a model, as files that other programs read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from prunus.cli import inputs
-from prunus.cli.flags import DATA, HOURS, DryRun, Json, MaxHours, Overwrite
+from prunus.cli.flags import DATA, HOURS, MODEL, AllowCode, DryRun, Json, Like, MaxHours, Overwrite, Size
 from prunus.cli.forecast import Pass, foresee, nothing_to_time
 from prunus.cli.show import facts, new_place, show
 from prunus.core.errors import BadInput
@@ -24,25 +24,37 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    plan: Annotated[str, typer.Argument(metavar="PLAN", help="Folder of `prunus plan` over rows.")],
+    plan: Annotated[
+        str, typer.Argument(metavar="PLAN|MODEL", help=f"Folder of `prunus plan` over rows, or for onnx: {MODEL}")
+    ],
     form: Annotated[
-        str, typer.Option("--as", help="txt or npy: ids. csv, parquet, jsonl, npz: rows, with --data. symlinks.")
+        str, typer.Option("--as", help="txt or npy: ids. csv, parquet, jsonl, npz: rows, with --data. symlinks. onnx.")
     ] = "txt",
     data: Annotated[str, typer.Option(help=f"The rows the plan was made for. {DATA}")] = "",
     out: Annotated[
         str, typer.Option(help="File, or folder for symlinks; txt goes to standard output without it.")
     ] = "",
     which: Annotated[str, typer.Option(help="kept or dropped rows.")] = "kept",
+    size: Size = 0,
+    shape: Annotated[str, typer.Option(help="Shape of the model's input, such as 1,3,224,224.")] = "",
+    seq: Annotated[int, typer.Option(min=0, help="Tokens in the input of a text model.")] = 0,
+    like: Like = "",
+    allow_code: AllowCode = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     max_hours: MaxHours = HOURS,
     as_json: Json = False,
 ) -> None:
-    """Write what a plan keeps. symlinks rebuild an image folder, so that a training script runs unchanged."""
+    """Write what a plan keeps, or a model as ONNX. symlinks rebuild an image folder, so a training script runs unchanged."""
     from prunus.cli.apply import load_plan
 
-    made = load_plan(plan)
     limits: dict[str, Any] = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
+    if form == "onnx":
+        if not nothing_to_time(**limits):
+            place = new_place(out, overwrite=overwrite, what="--out FILE.onnx")
+            _onnx(inputs.open_model(plan, like=like, allow_code=allow_code), place, size, shape, seq, as_json)
+        return
+    made = load_plan(plan)
     if which not in ("kept", "dropped") or made.unit != "rows":
         raise BadInput(f"export writes the kept or dropped rows of a plan over rows, not {which} {made.unit}")
     ids = made.keep() if which == "kept" else made.dropped()
@@ -62,6 +74,18 @@ def export(
     write(made, rows, place, form, which=which, overwrite=overwrite)
     result = {"rows": int(ids.size), "which": which, "format": form, "out": str(place)}
     show(result, as_json=as_json, text=facts({"rows": f"{ids.size:,} {which}", "written": f"{place} ({form})"}))
+
+
+def _onnx(model: inputs.Model, place: Path, size: int, shape: str, seq: int, as_json: bool) -> None:
+    """The model as an ONNX file that onnxruntime has run beside it."""
+    from prunus.cli.example import example_for
+    from prunus.flow.onnx_file import to_onnx
+
+    worst = to_onnx(model.net, example_for(model, size=size, shape=shape, seq=seq), place)
+    result = {"format": "onnx", "out": str(place), "bytes": place.stat().st_size, "difference": worst}
+    shown = {"written": f"{place} (onnx, {place.stat().st_size / 2**20:.2f} MiB)"}
+    shown |= {"checked": f"onnxruntime and torch differ by {worst:.2g} of the largest output"}
+    show(result, as_json=as_json, text=facts(shown))
 
 
 def write(plan: Plan, data: Dataset | None, place: Path, form: str, *, which: str, overwrite: bool) -> None:
