@@ -123,7 +123,7 @@ def stored(model: nn.Module, graph: Graph, small: nn.Module, keep: dict[str, np.
     asked = Budget.parse(f"{sum(len(ids) for ids in keep.values())} channels")
     plan = Plan("channels", kept, asked, provenance={"example": prunable.describe()})
     with tempfile.TemporaryDirectory() as folder:
-        again = px.load(px.save(small, plan, folder), like=model)
+        again = px.load(px.save(small, plan, folder), like=model, example=example)
     before, after = small.state_dict(), again.state_dict()
     equal = list(before) == list(after) and all(torch.equal(before[key], after[key]) for key in before)
     with torch.no_grad():

@@ -6,6 +6,7 @@ import copy
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -133,3 +134,67 @@ def test_a_model_is_recorded_in_one_pass_of_whole_operators():
     assert twin is not None
     assert {"linear", "layer_norm", "scaled_dot_product_attention"} <= {node.op for node in trace.nodes}
     assert all(value.kind for value in trace.values)
+
+
+class DroppedAtRandom(nn.Module):
+    """Training that shapes alone can't follow: a layer is left out by a number that is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.token = nn.Parameter(torch.ones(6))
+
+    def forward(self, x):
+        x = self.body(x)
+        if self.training and torch.rand([]) < 2:
+            x[torch.from_numpy(np.random.rand(len(x)) < 0.5)] = self.token
+        return self.head(x)
+
+
+def test_training_that_needs_numbers_is_recorded_for_real_and_draws_apart():
+    model, x = DroppedAtRandom().eval(), torch.randn(2, 4)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    graph = build(model, x)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert (states[1] == np.random.get_state()[1]).all()
+    assert not graph.unseen
+    (group,) = graph.groups
+    assert {slot.parameter for slot in group.slots} >= {"body.weight", "head.weight", "token"}
+
+
+class Keeps(nn.Module):
+    """Reads a table once and keeps what it read until it is trained again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.table, self.kept = nn.Parameter(torch.rand(6, 3)), {}
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode:
+            self.kept = {}
+        return self
+
+    def forward(self, x):
+        if self.training:
+            return self.head(self.body(x) + self.table[:, [1]].flatten())
+        if "read" not in self.kept:
+            self.kept["read"] = self.table[:, [1]].flatten()
+        return self.head(self.body(x) + self.kept["read"])
+
+
+def test_what_a_model_keeps_from_evaluation_is_neither_recorded_nor_copied():
+    from prunus.graph.cut import cut
+    from prunus.graph.prove import prove
+
+    model, x = Keeps().eval(), torch.randn(2, 4)
+    with torch.no_grad():
+        before = model(x)
+    graph = build(model, x)
+    assert not graph.unseen
+    keep = {graph.groups[0].name: np.array([0, 2, 5])}
+    assert prove(model, graph, keep, x) < 1e-5
+    assert cut(model, graph, keep)(x).shape == (2, 2)
+    assert model.kept and not model.training
+    torch.testing.assert_close(model(x), before)

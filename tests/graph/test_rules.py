@@ -62,8 +62,18 @@ TOKENS = {
     "where": (lambda m, x: torch.where(x > 0, x, torch.zeros_like(x)), {}),
     "sequence_pool": (lambda m, x: x.softmax(1) * x, {}),
     "fourier_over_tokens": (lambda m, x: torch.fft.fft(x, dim=1).real, {}),
+    "write_at_mask": (lambda m, x: _put(x, torch.tensor([[True, False, True, False, True]] * 2), m.token),
+                      {"token": nn.Parameter(torch.rand(8))}),
+    "write_at_places": (lambda m, x: _put(x, (slice(None), torch.tensor([3, 1])), m.tokens),
+                        {"tokens": nn.Parameter(torch.rand(2, 8))}),
     "detach_data": (lambda m, x: x + x.detach().data, {}),
 }  # fmt: skip
+
+
+def _put(x, where, value):
+    y = x.clone()
+    y[where] = value
+    return y
 
 
 def _write(x):

@@ -17,6 +17,7 @@ from prunus.core.errors import BadInput, CorruptFile
 from prunus.core.plan import Plan
 from prunus.flow.stock import is_stock, stock_config
 from prunus.graph.example import restore
+from prunus.prunables.model import ModelPrunable
 
 WEIGHTS, APPLIED, CONFIG = "model.safetensors", "applied.json", "config.json"
 
@@ -87,12 +88,13 @@ def _unique(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]
     return tensors, shared
 
 
-def load(folder: str | Path, like: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+def load(folder: str | Path, like: nn.Module | Callable[[], nn.Module], *, example: Any = None) -> nn.Module:
     """The saved model.
 
     Args:
         folder: what `save` wrote.
         like: the constructor of the dense model, or a dense model that it made (weights don't matter), which is left as it is.
+        example: what the model is called with, for one that needs certain values (image tokens): plans hold shapes only.
 
     Raises:
         CorruptFile: the folder is not whole.
@@ -108,7 +110,7 @@ def load(folder: str | Path, like: nn.Module | Callable[[], nn.Module]) -> nn.Mo
     for number in range(int(head["plans"])):
         plan = Plan.load(folder / f"plan-{number}")
         edits = tuple(edit for edit in plan.edits if not isinstance(edit, SetWeight))
-        model = replace(plan, fingerprint="", edits=edits).apply(model)
+        model = ModelPrunable(model, example).apply(replace(plan, fingerprint="", edits=edits))
     tensors = files.read_tensors(folder / WEIGHTS)
     tensors |= {name: tensors[source] for name, source in head["shared"].items()}
     _fill(model, tensors, folder)

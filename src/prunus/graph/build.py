@@ -17,7 +17,7 @@ from prunus.graph import norms as _norms
 from prunus.graph import recurrent as _recurrent
 from prunus.graph import views as _views
 from prunus.graph.axes import Axis, Dim, freeze, leaves, mask_of, resolve
-from prunus.graph.record import Trace, Twin, named_tensors, record
+from prunus.graph.record import Trace, Twin, draws_apart, named_tensors, real_twin, record
 from prunus.graph.rules import Note, Role, apply_rule, known
 
 _RULE_FILES = (_compute, _elementwise, _movement, _norms, _recurrent, _views)  # importing them fills the table of rules
@@ -110,7 +110,7 @@ def build(model: nn.Module, example: Any, *, fake: bool = True) -> Graph:
     graph = _empty(model, trace, trace.fake)
     _tie(graph, trace)
     if twin is not None and twin.mode is not None and _missing(graph):
-        _add_training(graph, twin)
+        _add_training(graph, twin, model, example)
     graph.unseen = tuple(sorted(_missing(graph)))
     _freeze_unseen(graph)
     settle(graph, twin)
@@ -195,14 +195,31 @@ def _missing(graph: Graph) -> set[str]:
     return {name for name, canonical in graph.parameters.items() if canonical not in seen and name == canonical}
 
 
-def _add_training(graph: Graph, twin: Twin) -> None:
-    """Branches that only run in training (auxiliary heads) are tied too."""
+def _add_training(graph: Graph, twin: Twin, model: nn.Module, example: Any) -> None:
+    """Branches that only run in training (auxiliary heads, masked inputs) are tied too.
+
+    Where shapes alone don't tell which way training goes (layers that are dropped at random), a real copy is tried.
+    """
+    failed = _train_once(graph, twin)
+    if failed is not None:
+        real = real_twin(model, example)
+        failed = failed if real is None else _train_once(graph, real)
+    if failed is not None:
+        graph.notes.append(f"the training pass could not be recorded: {type(failed).__name__}: {failed}")
+
+
+def _train_once(graph: Graph, twin: Twin) -> Exception | None:
+    """Tie a training pass of the copy; what went wrong, as it is a bonus: targets may be missing, or one image too few for a norm."""
     twin.model.train()
     try:
-        _tie(graph, twin.trace(known))
-    except Exception as error:  # a training pass is a bonus: targets may be missing, or one image too few for a norm
-        graph.notes.append(f"the training pass could not be recorded: {type(error).__name__}: {error}")
-    twin.model.eval()
+        with draws_apart():
+            trace = twin.trace(known)
+        _tie(graph, trace)
+    except Exception as error:  # the model's own code runs here
+        return error
+    finally:
+        twin.model.eval()
+    return None
 
 
 def _freeze_unseen(graph: Graph) -> None:

@@ -14,6 +14,7 @@ from prunus.graph.build import Graph
 from prunus.graph.record import named_tensors
 from prunus.graph.resize import place_all, refresh
 from prunus.train.copies import copied
+from prunus.train.modes import forget
 
 Keep = Mapping[str, np.ndarray]
 
@@ -38,6 +39,7 @@ def cut(model: nn.Module, graph: Graph, keep: Keep, *, inplace: bool = False) ->
     else:
         place_all(model, graph, lambda name, tensor: sliced(graph, masks, name, tensor))
     refresh(model, graph, {leaf: int(mask.sum()) for leaf, mask in masks.items()})
+    forget(model)
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from prunus.graph.axes import Axis, concat, narrow, product, split
+from prunus.graph.axes import Axis, Dim, concat, narrow, product, split
 from prunus.graph.rules import Step, refuse, rule
 from prunus.graph.trace import Ref
 
@@ -84,25 +84,47 @@ def repeat_interleave(step: Step) -> None:
 @rule("index", "_unsafe_index")
 def index(step: Step) -> None:
     """Advanced indexing: the indexed axes are frozen, the others pass."""
+    before, after, width = _indexed(step)
+    place = len(before)
+    made = [step.fixed(size, "result of indexing") for size in step.shape()[place : place + width]]
+    step.set([*before, *made, *after])
+
+
+@rule("index_put", "index_put_")
+def index_put(step: Step) -> None:
+    """Writing at places: the indexed axes are frozen, the others are those of what is written."""
+    before, after, width = _indexed(step)
+    written = step.of("values")
+    places: list[Dim | None] = [*before, *[None] * width, *after]
+    for dim, target in zip(reversed(written), reversed(places)):
+        if target is None:
+            step.stop([dim], "written at places computed at run time")
+        elif dim.size > 1 or target.size == 1:
+            step.tie(dim, target)
+    step.set(step.of("self"))
+
+
+def _indexed(step: Step) -> tuple[list[Dim], list[Dim], int]:
+    """(dimensions before the places, those behind, number of axes that the places make); indexed dimensions are frozen."""
     dims = step.of("self")
     indexed: list[int] = []
+    widths: list[int] = []
     axis = 0
     for item in step.given["indices"]:
         if isinstance(item, Ref):
             value = step.trace.values[item.value]
-            width = len(value.shape) if value.dtype in (torch.bool, torch.uint8) else 1
-            indexed.extend(range(axis, axis + width))
-            axis += width
+            mask = value.dtype in (torch.bool, torch.uint8)
+            taken = len(value.shape) if mask else 1
+            indexed.extend(range(axis, axis + taken))
+            widths.append(1 if mask else len(value.shape))
+            axis += taken
         else:
             axis += 1
     step.stop([dims[a] for a in indexed], "indexed by a tensor")
-    shape = step.shape()
-    width = len(shape) - (len(dims) - len(indexed))
     joined = indexed == list(range(indexed[0], indexed[-1] + 1))
-    place = indexed[0] if joined else 0
     rest = [dim for a, dim in enumerate(dims) if a not in indexed]
-    made = [step.fixed(size, "result of indexing") for size in shape[place : place + width]]
-    step.set([*rest[:place], *made, *rest[place:]])
+    place = indexed[0] if joined else 0
+    return rest[:place], rest[place:], max(widths)
 
 
 @rule(
@@ -147,8 +169,6 @@ def along(step: Step) -> None:
     "gather",
     "scatter",
     "scatter_add",
-    "index_put",
-    "index_put_",
     "index_add",
     "index_copy",
     "masked_scatter",

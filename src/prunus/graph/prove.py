@@ -23,6 +23,7 @@ from prunus.graph.cut import Keep, cut
 from prunus.graph.record import Node, Ref, plain_attention, run, tensors_in, trace_forward, untouched
 from prunus.graph.rules import Note, known
 from prunus.graph.trace import taken_apart
+from prunus.train.modes import forget
 
 NORMS = ("layer_norm", "rms_norm", "group_norm")
 
@@ -40,6 +41,7 @@ def prove(model: nn.Module, graph: Graph, keep: Keep, inputs: Any, *, small: nn.
     expected = masked_outputs(model, graph, keep, inputs)
     small = cut(model, graph, keep) if small is None else small
     with untouched(small), torch.no_grad():
+        forget(small)
         small.eval()
         found = list(tensors_in(run(small, inputs)))
     if len(found) != len(expected):
@@ -61,10 +63,12 @@ def masked_outputs(model: nn.Module, graph: Graph, keep: Keep, inputs: Any) -> l
     """Outputs of the dense model with the dropped units zeroed at their consumers."""
     masks = graph.masks(keep)
     with untouched(model), freed(model):
+        forget(model)
         model.eval()
         one = tie_pass(graph, trace_forward(model, inputs, known))
         if any(leaf.bound is not None or leaf.frozen for leaf in graph.axes.values()):
             raise BadInput("with these inputs the model ties more channels than with the inputs its graph was built on")
+        forget(model)
         with torch.inference_mode(), plain_attention(), Reference(one, masks):
             result = run(model, inputs)
         return [tensor.clone() for tensor in tensors_in(result)]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensor, FakeTensorMode
@@ -21,9 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunus.core.errors import BadInput
+from prunus.core.rng import torch_fork
 from prunus.graph.attention import free, freed
 from prunus.graph.trace import Call, Node, Ref, Trace, Value, map_tensors, named_tensors, run, taken_apart, tensors_in
 from prunus.train.copies import copied
+from prunus.train.modes import forget
 
 REAL_TWIN_BYTES = 2 << 30  # models beyond this are not copied just to try sizes
 Watch = Callable[[Trace], None]
@@ -219,6 +223,20 @@ def fake_copy(model: nn.Module, example: Any) -> Twin:
 
 
 @contextmanager
+def draws_apart() -> Iterator[None]:
+    """Whatever the model's own code draws inside comes from a fixed seed, and the user's generators don't notice."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch_fork(0, "training pass"):
+            random.seed(0)
+            np.random.seed(0)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore every module's attributes, buffers and mode after the block, whatever the forward did to them."""
     saved = [(module, _snapshot(module)) for module in model.modules()]
@@ -260,11 +278,13 @@ def record(
     if fake:
         try:
             twin = fake_copy(model, example)
+            forget(twin.model)
             twin.model.eval()
             return twin.trace(composites), twin
         except Exception:  # any failure here only means that this model needs real data
             pass
     with untouched(model), freed(model):
+        forget(model)
         model.eval()
         try:
             trace = trace_forward(model, example, composites)
@@ -275,15 +295,17 @@ def record(
                 "Give the inputs the model is called with: a tensor, a tuple of arguments or a dict of keywords."
             ) from error
     trace.fake = False
-    return trace, _real_twin(model, example)
+    return trace, real_twin(model, example)
 
 
-def _real_twin(model: nn.Module, example: Any) -> Twin | None:
+def real_twin(model: nn.Module, example: Any) -> Twin | None:
     """A real copy, unless the model is large or cannot be copied."""
     if sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) > REAL_TWIN_BYTES:
         return None
     try:
-        twin = copied(model).eval()
+        twin = copied(model)
+        forget(twin)
+        twin.eval()
     except Exception:  # a model that cannot be copied is not tried
         return None
     for module in twin.modules():

@@ -1,4 +1,4 @@
-"""Training or evaluation mode of modules, put back as it was."""
+"""Training or evaluation mode of modules, put back as it was, and what modules keep from evaluation."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
         for model in models:
             model.eval()
         yield
+
+
+def forget(model: nn.Module) -> None:
+    """Drop what modules have kept from evaluation (biases of positions, merged weights): they do so on entering training."""
+    with modes_kept(model):
+        model.train()
