@@ -55,6 +55,11 @@ def _image(size: int = 32) -> dict[str, Any]:
     return {"pixel_values": torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))}
 
 
+def _large_image() -> dict[str, Any]:
+    """For models whose tables of positions are of one size."""
+    return _image(224)
+
+
 def _wave(count: int = 2000) -> dict[str, Any]:
     return {"input_values": torch.randn(1, count, generator=torch.Generator().manual_seed(1))}
 
@@ -137,7 +142,7 @@ TYPES: dict[str, tuple[str, Callable[[], dict[str, Any]], dict[str, dict[str, An
     ) | {"marian": {"max_length": 20}}),
     "vision": ("AutoModelForImageClassification", _image, _plain(
         "vit beit dinov2 data2vec-vision vit_msn"
-    ) | dict.fromkeys(AS_THEY_COME, OWN) | {"deit": {"problem_type": None}, "swin": STAGES, "swinv2": STAGES | {"image_size": 32}}),
+    ) | dict.fromkeys(AS_THEY_COME, OWN) | {"deit": {"problem_type": None}, "levit": OWN | {"inputs": _large_image}, "swin": STAGES, "swinv2": STAGES | {"image_size": 32}}),
     "vision-language": ("AutoModel", _both, {
         "clip": CLIP, "siglip": CLIP, "blip": CLIP, "altclip": CLIP, "chinese_clip": CLIP, "clipseg": CLIP, "owlvit": CLIP,
         "vilt": {}, "git": {"vision_config": CLIP["vision_config"]}, "llava": LLAVA,

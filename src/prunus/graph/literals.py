@@ -120,7 +120,9 @@ class Trial:
         except _Stop:
             return self._difference(len(trace.nodes) - 1, text)
         except Exception as error:  # whatever the model raises on another size is a finding
-            return self._difference(len(trace.nodes), f"a size in its code does not follow: {str(error).splitlines()[0]}")
+            return self._difference(
+                len(trace.nodes), f"a size in its code does not follow: {str(error).splitlines()[0]}"
+            )
         return None
 
     def _difference(self, index: int, text: str) -> Difference:

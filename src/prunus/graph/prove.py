@@ -20,7 +20,7 @@ from prunus.graph.attention import freed
 from prunus.graph.axes import Axis, mask_of, size_of
 from prunus.graph.build import Graph, Pass, tie_pass
 from prunus.graph.cut import Keep, cut
-from prunus.graph.record import Node, Ref, plain_attention, run, tensors_in, trace_forward, untouched
+from prunus.graph.record import Node, Ref, draws_apart, plain_attention, run, tensors_in, trace_forward, untouched
 from prunus.graph.rules import Note, known
 from prunus.graph.trace import taken_apart
 from prunus.train.modes import forget
@@ -31,6 +31,8 @@ NORMS = ("layer_norm", "rms_norm", "group_norm")
 def prove(model: nn.Module, graph: Graph, keep: Keep, inputs: Any, *, small: nn.Module | None = None) -> float:
     """Largest difference between cut(x) and the masked dense model, relative to the largest output.
 
+    A model that draws in evaluation draws the same numbers in both.
+
     Args:
         model: the dense model; evaluated in eval mode and left as it was.
         graph: its graph, built with inputs of the same shape.
@@ -40,7 +42,7 @@ def prove(model: nn.Module, graph: Graph, keep: Keep, inputs: Any, *, small: nn.
     """
     expected = masked_outputs(model, graph, keep, inputs)
     small = cut(model, graph, keep) if small is None else small
-    with untouched(small), torch.no_grad():
+    with untouched(small), draws_apart(), torch.no_grad():
         forget(small)
         small.eval()
         found = list(tensors_in(run(small, inputs)))
@@ -69,7 +71,7 @@ def masked_outputs(model: nn.Module, graph: Graph, keep: Keep, inputs: Any) -> l
         if any(leaf.bound is not None or leaf.frozen for leaf in graph.axes.values()):
             raise BadInput("with these inputs the model ties more channels than with the inputs its graph was built on")
         forget(model)
-        with torch.inference_mode(), plain_attention(), Reference(one, masks):
+        with draws_apart(), torch.inference_mode(), plain_attention(), Reference(one, masks):
             result = run(model, inputs)
         return [tensor.clone() for tensor in tensors_in(result)]
 

@@ -227,7 +227,7 @@ def draws_apart() -> Iterator[None]:
     """Whatever the model's own code draws inside comes from a fixed seed, and the user's generators don't notice."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch_fork(0, "training pass"):
+        with torch_fork(0, "drawn by the model"):
             random.seed(0)
             np.random.seed(0)
             yield
