@@ -142,7 +142,8 @@ TYPES: dict[str, tuple[str, Callable[[], dict[str, Any]], dict[str, dict[str, An
     ) | {"marian": {"max_length": 20}}),
     "vision": ("AutoModelForImageClassification", _image, _plain(
         "vit beit dinov2 data2vec-vision vit_msn"
-    ) | dict.fromkeys(AS_THEY_COME, OWN) | {"deit": {"problem_type": None}, "levit": OWN | {"inputs": _large_image}, "swin": STAGES, "swinv2": STAGES | {"image_size": 32}}),
+    ) | dict.fromkeys(AS_THEY_COME, OWN) | {
+        "deit": {"problem_type": None}, "levit": OWN | {"inputs": _large_image}, "swin": STAGES, "swinv2": STAGES | {"image_size": 32}}),
     "vision-language": ("AutoModel", _both, {
         "clip": CLIP, "siglip": CLIP, "blip": CLIP, "altclip": CLIP, "chinese_clip": CLIP, "clipseg": CLIP, "owlvit": CLIP,
         "vilt": {}, "git": {"vision_config": CLIP["vision_config"]}, "llava": LLAVA,
