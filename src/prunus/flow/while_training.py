@@ -42,11 +42,13 @@ class Layer:
 
     Attributes:
         name: of the parameter.
+        shape: of the parameter.
         weight, score: `[outputs, inputs * taps]`; of scores large stays.
         alive: bool of that shape; False is masked already.
     """
 
     name: str
+    shape: tuple[int, ...]
     weight: Tensor
     score: Tensor
     alive: Tensor
@@ -268,9 +270,14 @@ class Pruning:
 
     def _layers(self, scores: dict[str, np.ndarray]) -> dict[str, Layer]:
         return {
-            name: Layer(name, weight, torch.from_numpy(values).to(weight.device), self.alive(name))
+            name: Layer(
+                name,
+                tuple(self.model.get_parameter(name).shape),
+                as_lines(self.model, name),
+                torch.from_numpy(values).to(self.model.get_parameter(name).device),
+                self.alive(name),
+            )
             for name, values in scores.items()
-            for weight in [as_lines(self.model, name)]
         }
 
     def _signals(self) -> Any:
@@ -279,18 +286,17 @@ class Pruning:
         return module_signals(self.prunable, needs, data=data, what=self.method.id, modules=modules)
 
     def _regrown(self, event: Event) -> dict[str, Tensor]:
-        """Masks after the exchange; the weights that come start at zero, their moments too."""
+        """Masks after the exchange. The weights that come were masked, so they and their moments start at zero."""
         signals = self._signals()
         growth = {name: self._growth(name, event) for name in self.groups}
         if not all(bool(torch.isfinite(values).all()) for values in growth.values()):
             warnings.warn("gradients are not finite: nothing is exchanged at this event", stacklevel=3)
             return self.masks.named
-        stay, after = {}, {}
+        after: dict[str, Tensor] = {}
         for name, values in growth.items():
             score = torch.from_numpy(self._values(name, signals)).to(values.device)
             kept = exchanged(score, self.alive(name), values, event.exchange)
-            stay[name], after[name] = (in_storage(self.model, name, mask.numpy(force=True)) for mask in kept)
-        self.masks.update(stay)
+            after[name] = in_storage(self.model, name, kept.numpy(force=True))
         return after
 
     def _growth(self, name: str, event: Event) -> Tensor:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput
 from prunus.core.registry import schedule
-from prunus.schedule.event import Event, at_share, share_of, step_of
+from prunus.schedule.event import Event, at_share, share_of, span
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,14 +59,14 @@ class Cubic:
 
     def at(self, step: int, total: int) -> Event | None:
         """An event every `every` steps from `begin` on, and one at `end`."""
-        begin, end = self._span(total)
+        begin, end = span(self.begin, self.end, total)
         due = begin <= step <= end and (step - begin) % self.every == 0
         forced = step == end and self.parity == "paper"
         return Event("prune", at_share(self.budget, self.share(step, total))) if due or forced else None
 
     def share(self, step: int, total: int) -> float:
         """Share of the weights that stays at a step, whether or not something happens there."""
-        begin, end = self._span(total)
+        begin, end = span(self.begin, self.end, total)
         progress = min(max((step - begin) / max(end - begin, 1), 0.0), 1.0)
         if self.parity == "official":
             return 1 - _single_precision(1 - self.initial, 1 - self.final, progress, self.power)
@@ -77,12 +77,6 @@ class Cubic:
         if self.parity == "paper" or event.budget is None:
             return None
         return {name: released_mask(layer.score, 1 - event.budget.term.amount) for name, layer in layers.items()}
-
-    def _span(self, total: int) -> tuple[int, int]:
-        begin, end = step_of(self.begin, total, "begin"), step_of(self.end, total, "end")
-        if end < begin:
-            raise BadInput(f"end (step {end}) comes before begin (step {begin}) in a training of {total} steps")
-        return begin, end
 
 
 def _single_precision(first: float, last: float, progress: float, power: float) -> float:

@@ -79,6 +79,18 @@ def step_of(when: float, total: int, what: str) -> int:
     return round(when * total)
 
 
+def span(begin: float, end: float, total: int) -> tuple[int, int]:
+    """First and last step of a stretch of the training.
+
+    Raises:
+        BadInput: it lies outside of the training, or ends before it begins.
+    """
+    first, last = step_of(begin, total, "begin"), step_of(end, total, "end")
+    if last < first:
+        raise BadInput(f"end (step {last}) comes before begin (step {first}) in a training of {total} steps")
+    return first, last
+
+
 def over_weights(budget: str | Budget) -> Budget:
     """A budget read, and refused where it is about anything else than weights."""
     parsed = Budget.parse(budget)

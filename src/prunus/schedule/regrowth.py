@@ -1,4 +1,4 @@
-"""Exchange a share of the weights of one matrix: the smallest that are alive go, as many others come, at zero.
+"""Exchange a share of the weights of one matrix: the smallest that are alive go, as many others come, from zero.
 
 The step that SET (Mocanu et al. 2018), RigL (Evci et al. 2020) and GraNet (Liu et al. 2021) have in common.
 """
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 
-def exchanged(score: Tensor, alive: Tensor, growth: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Which weights are alive after the exchange; what has just gone may come back.
+def exchanged(score: Tensor, alive: Tensor, growth: Tensor, share: float) -> Tensor:
+    """Which weights are alive after the exchange. One that would go and is among the best to come never leaves.
 
     Args:
         score: `[outputs, inputs]`, large stays.
@@ -21,16 +21,14 @@ def exchanged(score: Tensor, alive: Tensor, growth: Tensor, share: float) -> tup
         share: of the alive ones that goes, rounded up.
 
     Returns:
-        Two bools: those that neither went nor came, and all alive ones afterwards: as many as before.
+        bool, with as many alive as before.
     """
     count = min(math.ceil(share * int(alive.sum())), int(alive.sum()))
     flat = alive.flatten()
     places = flat.nonzero().flatten()
     gone = places[torch.sort(score.flatten()[places], stable=True).indices[:count]]
-    stay = flat.clone()
-    stay[gone] = False
-    free = (~stay).nonzero().flatten()
-    come = free[torch.sort(growth.flatten()[free], descending=True, stable=True).indices[:count]]
-    after = stay.clone()
-    after[come] = True
-    return stay.reshape(alive.shape), after.reshape(alive.shape)
+    after = flat.clone()
+    after[gone] = False
+    free = (~after).nonzero().flatten()
+    after[free[torch.sort(growth.flatten()[free], descending=True, stable=True).indices[:count]]] = True
+    return after.reshape(alive.shape)
