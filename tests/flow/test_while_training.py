@@ -165,6 +165,57 @@ def test_ten_rounds_keep_memory_flat():
     assert pruning.density()["1.weight"] == pytest.approx(0.2, abs=0.01)
 
 
+EVENTS = {
+    1: Event("remember"),
+    4: Event("rewind", Budget.parse("60% weights"), to=1),
+    6: Event("regrow", Budget.parse("50% weights"), ("grad",), exchange=0.3, growth="random"),
+    7: Event("rewind", Budget.parse("40% weights"), to=1),
+}
+
+
+def test_a_loop_of_ones_own_goes_on_from_a_state():
+    whole = seeded(mlp, 0, 64, 32, 2)
+    states = []
+    for pruning, optimizer in own_loop(whole, Given(EVENTS), steps=10):
+        states.append(copy.deepcopy((whole.state_dict(), optimizer.state_dict(), pruning.state_dict())))
+    for cut in (2, 5, 8):
+        model = seeded(mlp, 1, 64, 32, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        again = Pruning(model, Given(EVENTS), optimizer=optimizer, total=10)
+        for part, state in zip((model, optimizer, again), states[cut - 1]):
+            part.load_state_dict(copy.deepcopy(state))
+        for _ in range(cut, 10):
+            batch(model, optimizer, rows())
+            again.step()
+        assert again.position == pruning.position
+        assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
+    with pytest.raises(BadInput, match="of 10 steps, not 9"):
+        Pruning(model, Given(EVENTS), total=9).load_state_dict(again.state_dict())
+
+
+def test_prunus_loop_goes_on_from_its_checkpoints(tmp_path):
+    training = {"lr": 0.1, "batch": 16, "momentum": 0.9}
+
+    class Killed(Exception):
+        pass
+
+    class Dying(Pruning):
+        def __call__(self, event, model):
+            if self._fired == 3:
+                raise Killed
+            return super().__call__(event, model)
+
+    models = [seeded(mlp, 0, 64, 32, 2) for _ in range(3)]
+    whole = Pruning(models[0], Given(EVENTS), total=10)
+    assert [history.steps for history in whole.fit(rows(), **training)] == [4, 4, 4]
+    with pytest.raises(Killed):
+        Dying(models[1], Given(EVENTS), total=10).fit(rows(), checkpoint=tmp_path / "c", save_every=1, **training)
+    again = Pruning(models[2], Given(EVENTS), total=10)
+    again.fit(rows(), checkpoint=tmp_path / "c", save_every=1, **training)
+    assert all(torch.equal(again.masks.named[name], mask) for name, mask in whole.masks.named.items())
+    assert all(torch.equal(value, models[0].state_dict()[name]) for name, value in models[2].state_dict().items())
+
+
 def test_the_masks_make_a_plan():
     model = seeded(mlp, 0, 64, 32, 2)
     pruning = after(model, OneShot("25% weights", when=2), 3)

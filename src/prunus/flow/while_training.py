@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,8 @@ class Pruning:
         }
         self.masks = Masks(model, {})
         self.done = self.position = 0
-        self._fired, self._state = 0, None
+        self._fired = 0
+        self._state: dict[str, Tensor] | None = None
         if optimizer is not None:
             self.masks.attach(optimizer)
         self._optimizer = optimizer
@@ -151,11 +153,12 @@ class Pruning:
             self.position = self.position if event.to is None else event.to
         return event
 
-    def fit(self, data: Any, **training: Any) -> list[History]:
+    def fit(self, data: Any, *, checkpoint: str | Path | None = None, **training: Any) -> list[History]:
         """Train with `px.fit` for the steps of `total`; where an event goes back, the rest of the training starts again there.
 
         Args:
             data: as `px.fit` takes it.
+            checkpoint: file of `px.fit`; the parts after the first have a number behind its name.
             **training: its settings; its length comes from `total`.
 
         Returns:
@@ -169,8 +172,9 @@ class Pruning:
             until = min(back, default=self.total)
             events = _Part(self.events, self.done - self.position)
             start, length = self.position, self.position + until - self.done
-            made = fit(self.model, data, start=start, steps=length, events=events, on_event=self, **training)
-            found.append(made)
+            path = checkpoint if checkpoint is None or not found else f"{checkpoint}.{len(found)}"
+            part = {"start": start, "steps": length, "events": events, "checkpoint": path}
+            found.append(fit(self.model, data, on_event=self, **part, **training))
             to = self.events[until].to if back else None
             self.done, self.position = until, length if to is None else to
         return found
@@ -194,6 +198,23 @@ class Pruning:
         self.masks.update(kept)
         self._fired += 1
         return self.masks.named
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint of a loop of one's own must hold, beside those of the model and the optimizer."""
+        numbers = {name: getattr(self, name) for name in ("total", "done", "position", "_fired")}
+        return {**numbers, "masks": self.masks.named, "remembered": dict(self._state or {})}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            BadInput: it was taken of a training of another length.
+        """
+        if state["total"] != self.total:
+            raise BadInput(f"this state is of a training of {state['total']} steps, not {self.total}: give total= as then")
+        self.done, self.position, self._fired = state["done"], state["position"], state["_fired"]
+        self._state = dict(state["remembered"]) or None
+        self.masks.update(state["masks"])
 
     def alive(self, name: str) -> Tensor:
         """bool `[outputs, inputs * taps]` of one matrix: what stays so far."""

@@ -107,14 +107,16 @@ class Saver:
         if self.path is None or not Path(self.path).exists():
             return State()
         return load_checkpoint(
-            self.path, run.model, run.engine, settings=run.settings(), dynamic=run.dynamic, masks=run.masks
+            self.path, run.model, run.engine, settings=run.settings(), dynamic=run.dynamic, masks=run.masks,
+            on_event=run.on_event,
         )  # fmt: skip
 
     def maybe(self, run: Run, state: State, *, border: bool) -> None:
         due = border if self.every is None else state.step % self.every == 0
         if self.path is not None and due:
             save_checkpoint(
-                self.path, run.model, run.engine, state, settings=run.settings(), dynamic=run.dynamic, masks=run.masks
+                self.path, run.model, run.engine, state, settings=run.settings(), dynamic=run.dynamic, masks=run.masks,
+                on_event=run.on_event,
             )  # fmt: skip
 
 
