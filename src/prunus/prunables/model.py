@@ -283,11 +283,15 @@ def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, 
 
 def as_lines(model: nn.Module, name: str) -> Tensor:
     """A weight matrix as `[outputs, inputs * taps]`, detached; a view where the storage allows it."""
+    return lines_of(model, name, named_tensors(model)[name].detach())
+
+
+def lines_of(model: nn.Module, name: str, stored: Tensor) -> Tensor:
+    """Anything in the shape of a stored weight (a mask, a gradient) as `[outputs, inputs * taps]`."""
     module = model.get_submodule(name.rpartition(".")[0])
-    weight = named_tensors(model)[name].detach()
     if transposed(module) or getattr(module, "transposed", False):
-        weight = weight.transpose(0, 1)
-    return weight.reshape(weight.shape[0], -1)
+        stored = stored.transpose(0, 1)
+    return stored.reshape(stored.shape[0], -1)
 
 
 def in_storage(model: nn.Module, name: str, lines: np.ndarray) -> Tensor:

@@ -48,6 +48,7 @@ def save_checkpoint(
     settings: str,
     dynamic: Any = None,
     masks: Masks | None = None,
+    on_event: Any = None,
 ) -> None:
     """Write everything a killed run needs, atomically."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -62,6 +63,9 @@ def save_checkpoint(
     }  # fmt: skip
     if dynamic is not None:
         packed, header["dynamic"] = _packed(dynamic.state_dict(), "dynamic")
+        tensors |= packed
+    if hasattr(on_event, "state_dict"):
+        packed, header["on_event"] = _packed(on_event.state_dict(), "on_event")
         tensors |= packed
     if state.plan is not None:
         packed, header["plan"] = _packed(dict(zip(("ids", "weights"), state.plan)), "plan")
@@ -78,6 +82,7 @@ def load_checkpoint(
     settings: str,
     dynamic: Any = None,
     masks: Masks | None = None,
+    on_event: Any = None,
 ) -> State:
     """Restore what `save_checkpoint` wrote, in place, torch's generator included.
 
@@ -104,6 +109,8 @@ def load_checkpoint(
     optimizer.load_state_dict(whole)
     if dynamic is not None:
         dynamic.load_state_dict(_unpacked(header["dynamic"], tensors, "dynamic", arrays=True))
+    if hasattr(on_event, "load_state_dict"):
+        on_event.load_state_dict(_unpacked(header["on_event"], tensors, "on_event"))
     torch.set_rng_state(tensors["rng"])
     if masks is not None:
         masks.update({name[5:]: mask for name, mask in tensors.items() if name.startswith("mask.")})
