@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from prunus.flow.save import load as load
     from prunus.flow.save import save as save
     from prunus.flow.signals import Fit as Fit
+    from prunus.flow.while_training import Pruning as Pruning
     from prunus.maths.perceptron_theory import expected_errors as expected_errors
     from prunus.prunables.combined import combine as combine
     from prunus.prunables.dataset import Dataset as Dataset
@@ -66,6 +67,7 @@ _PLACES = {
     "load": "flow.save",
     "save": "flow.save",
     "Fit": "flow.signals",
+    "Pruning": "flow.while_training",
     "expected_errors": "maths.perceptron_theory",
     "combine": "prunables.combined",
     "Dataset": "prunables.dataset",

@@ -28,6 +28,7 @@ COVERED = {
     ("compensator", ""): "test_compensators.py",
     ("compensator", "weights"): "test_weight_compensators.py",
     ("dynamic", "rows"): "test_dynamics.py",
+    ("schedule", ""): "test_schedules.py",
     ("recovery", ""): "test_recoveries.py",
     ("measure", ""): "test_measures.py",
 }

@@ -234,7 +234,7 @@ def test_events_replace_masks_while_training(rows):
     kept = []
 
     def prune(event, model):
-        assert model[1].weight.grad is not None
+        assert model[1].weight.grad is not None  # of the batch that the step was made of
         size = model[1].weight.abs().flatten()
         mask = model[1].weight.abs() >= size.kthvalue(len(size) // (3 if not kept else 2)).values
         kept.append(int(mask.sum()))

@@ -73,3 +73,16 @@ def test_wrong_masks_are_refused():
         Masks(model, {"1.weight": torch.ones(4, 3, dtype=torch.bool)})
     with pytest.raises(BadInput, match="bool"):
         Masks(model, {"1.weight": torch.ones(3, 4)})
+
+
+def test_masks_of_a_parameter_that_is_gone_are_refused():
+    model = seeded(mlp, 0, 4, 3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    masks = Masks(model, {"1.weight": torch.ones(3, 4, dtype=torch.bool)}).attach(optimizer)
+    model(torch.randn(5, 4)).sum().backward()
+    model[1] = torch.nn.Linear(4, 3)  # looks the same, but the optimizer trains the one that went
+    with pytest.raises(BadInput, match=r"1\.weight \[3, 4\].*no longer in"):
+        optimizer.step()
+    model[1] = torch.nn.Linear(4, 2)
+    with pytest.raises(BadInput, match="Make Masks of the new model"):
+        masks.attach(optimizer)

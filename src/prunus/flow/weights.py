@@ -50,18 +50,34 @@ def score_weights(
         seed: for criteria that draw.
         options: the criterion's own.
     """
-    function, options = found.load(), dict(options or {})
+    options = dict(options or {})
     groups = {group.name: group for group in chosen(prunable, layers)}
 
     def compute(name: str) -> np.ndarray:
-        view = matrix(prunable, groups[name], signals)
-        with torch.no_grad():
-            values = function(view, **with_rng(function, options, Rng(seed, f"{found.id}/{name}")))
-        return np.asarray(values.float() if values.dtype != torch.float64 else values)
+        return score_matrix(prunable, found, groups[name], signals, seed=seed, options=options)
 
     made = {"method": found.id, "options": options, "seed": seed, "layers": layers}
     sense = found.facts.get("sense", "keep")
     return Score("weights", LazyValues(tuple(groups), compute), sense, None, prunable.fingerprint(), made)
+
+
+def score_matrix(
+    prunable: ModelPrunable,
+    found: Method,
+    group: Group,
+    signals: ModuleSignals | None,
+    *,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """What a criterion says of one matrix, float32 or float64 `[outputs, inputs * taps]`."""
+    function = found.load()
+    with torch.no_grad():
+        values = function(
+            matrix(prunable, group, signals),
+            **with_rng(function, dict(options or {}), Rng(seed, f"{found.id}/{group.name}")),
+        )
+    return np.asarray(values.float() if values.dtype != torch.float64 else values)
 
 
 def chosen(prunable: ModelPrunable, layers: str) -> tuple[Group, ...]:

@@ -271,7 +271,12 @@ def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, 
 
 def as_lines(model: nn.Module, name: str) -> Tensor:
     """A weight matrix as `[outputs, inputs * taps]`, detached; a view where the storage allows it."""
-    return to_lines(model.get_submodule(name.rpartition(".")[0]), named_tensors(model)[name].detach())
+    return lines_of(model, name, named_tensors(model)[name].detach())
+
+
+def lines_of(model: nn.Module, name: str, stored: Tensor) -> Tensor:
+    """Anything in the shape of a stored weight (a mask, a gradient) as `[outputs, inputs * taps]`."""
+    return to_lines(model.get_submodule(name.rpartition(".")[0]), stored)
 
 
 def in_storage(model: nn.Module, name: str, lines: np.ndarray) -> Tensor:

@@ -186,6 +186,8 @@ class Run:
         history = History(list(state.rows), state.step)
         if state.step == 0 and self.length.start:
             self._jump(state)
+        elif state.step == 0:
+            self._fire(0)
         while not self.length.done(state):
             self.model.train()
             self._epoch(state, history, saver, bar)
@@ -241,7 +243,7 @@ class Run:
         return self.base[0] * factor
 
     def _step(self, batch: Any, state: State, row_weights: RowWeights) -> Tensor:
-        """Forward, backward, events, optimizer step. Returns the detached loss of each row."""
+        """Forward, backward, optimizer step, events. Returns the detached loss of each row."""
         batch = self._prepared(to_device(plain(batch), self.device), state.step)
         result = self._forward(self.model, batch)
         loss = result.loss if self.teacher is None else self._distilled(result, batch)
@@ -259,21 +261,24 @@ class Run:
         loss.mean().backward()
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self._fire(state)
         self.engine.step()
+        self._fire(state.step + 1)
         if self.dynamic is not None:
             self.dynamic.seen(result.ids, seen.cpu().numpy())
         if self.record is not None:
             self.record.batch(result.ids, logits=result.logits, labels=result.labels, loss=seen)
         return seen
 
-    def _fire(self, state: State) -> None:
+    def _fire(self, done: int) -> None:
+        """Ask the schedule once `done` steps are done; the gradients are those of the last batch."""
         if self.events is None or self.on_event is None:
             return
-        event = self.events.at(state.step, self.length.total(len(self.feed)))
+        event = self.events.at(done, self.length.total(len(self.feed)))
         found = None if event is None else self.on_event(event, self.model)
         if found is not None and self.masks is not None:
             self.masks.update(found)
+        if event is not None and event.kind in ("rewind", "reset"):
+            self.engine.state.clear()  # moments belong to the weights that are gone
 
     def _prepared(self, batch: Any, step: int) -> Any:
         if isinstance(batch, Mapping) or not isinstance(batch[-2], Tensor):

@@ -79,14 +79,15 @@ def fit(
         seed: of augmentation and dropout, and of the order unless `order_seed` is given.
         weights: loss weight by id, or an array in the order of the data's ids; the mean is over rows, not weights. By
             default those that the data carry (`loss_weights`, as `plan.apply` leaves them).
-        masks: applied inside every optimizer step.
+        masks: applied inside every optimizer step; by default those of `on_event`, if it has some.
         loss_fn: `(logits, y) -> [B]` for (x, y) batches.
         teacher: distillation; the loss is (1 - distill) own + distill T^2 KL(teacher, student).
         augment: `(x, generator) -> x`, on whole batches.
         clip: norm of the gradient, after weighting.
         dynamic: `epoch(t) -> EpochPlan(ids, weights)`, `seen(ids, loss)`.
-        events, on_event: a schedule's `at(step, total)`; each event is given to `on_event(event, model)` between
-            backward and step, and masks that it returns replace `masks`.
+        events, on_event: a schedule's `at(step, total)`, asked before the first step (0) and after every optimizer step;
+            each event is given to `on_event(event, model)` while the gradients of the last batch are still there, and
+            masks that it returns replace `masks`. See `flow.while_training`.
         record: a `Recorder`.
         snapshots: steps before which the state dict is copied into the history.
         checkpoint: file to write each epoch, or each `save_every` steps, and to resume from when it exists.
@@ -98,6 +99,7 @@ def fit(
         SplitError: the data are a test split.
     """
     _check(data, epochs, steps)
+    masks = getattr(on_event, "masks", None) if masks is None else masks
     masks = Masks(model, {}) if masks is None and events is not None else masks
     model.to(device)
     if channels_last:
