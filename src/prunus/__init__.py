@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunus.core.score import Score as Score
     from prunus.flow.compare import compare as compare
     from prunus.flow.curation import compare_rows as compare_rows
+    from prunus.flow.density_table import density_table as density_table
     from prunus.flow.duplicates import near_duplicates as near_duplicates
     from prunus.flow.label_issues import label_issues as label_issues
     from prunus.flow.onnx_file import to_onnx as to_onnx
@@ -62,6 +63,7 @@ _PLACES = {
     "prove": "flow.proof",
     "recover": "flow.recover",
     "kept": "flow.save",
+    "density_table": "flow.density_table",
     "load": "flow.save",
     "save": "flow.save",
     "Fit": "flow.signals",

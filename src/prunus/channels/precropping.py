@@ -28,7 +28,7 @@ from prunus.core.errors import BadInput, BudgetUnreachable, UnknownName
 from prunus.core.plan import Kept, Plan
 from prunus.core.registry import search
 from prunus.graph.trace import run
-from prunus.signals.synflow import Flow
+from prunus.signals.synflow import Flow, flow_masks
 
 Source = Literal["waterfill", "uniform", "erk", "synflow"]
 STEPS = 40  # bisections of the common factor
@@ -137,17 +137,9 @@ def _densities(
     return synflow_densities(Flow(prunable.model, prunable.example, run), list(matrices), share, rounds)
 
 
-def synflow_densities(flow: Any, names: list[str], share: float, rounds: int) -> dict[str, float]:
+def synflow_densities(flow: Flow, names: list[str], share: float, rounds: int) -> dict[str, float]:
     """Share of each matrix that survives `rounds` of global pruning by synaptic flow to `share`, exponentially."""
-    if rounds < 1:
-        raise BadInput(f"rounds must be 1 or more, not {rounds}")
-    masks: dict[str, Any] = {}
-    for number in range(1, rounds + 1):
-        scores = flow.scores(masks)
-        pooled = np.concatenate([scores[name].flatten().numpy() for name in names])
-        stays = max(round(share ** (number / rounds) * pooled.size), 1)
-        limit = np.partition(pooled, pooled.size - stays)[pooled.size - stays]
-        masks = {name: scores[name] >= limit for name in names}
+    masks = flow_masks(flow, names, share, rounds=rounds)
     return {name: max(float(mask.double().mean()), 1 / mask.numel()) for name, mask in masks.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Plan
@@ -63,6 +64,10 @@ def _weights(target: Any, found: Method, budget: Budget, options: Settings, sett
     prunable = model_of(target, settings)
     if found.kind == "search":
         return _search(prunable, found, budget, options, settings)
+    if isinstance(settings.get("allocate"), str):
+        names = registry.find(settings["allocate"], kind="allocator").keywords
+        own = {name: settings.pop(name) for name in names if name in settings}
+        settings["allocate_options"] = {**(settings.get("allocate_options") or {}), **own}
     _known(plan_weights, settings, found)
     return plan_weights(prunable, found, budget, options=options, **settings)
 

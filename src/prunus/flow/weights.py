@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from prunus.allocate.matrices import Allocate, matrix_counts
 from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.edits import SetWeight
@@ -21,9 +22,13 @@ from prunus.core.rng import Rng
 from prunus.core.score import LazyValues, Score
 from prunus.flow.calls import with_rng
 from prunus.flow.signals import module_signals
+from prunus.graph.lines import to_lines
+from prunus.graph.record import named_tensors
 from prunus.prunables.model import ModelPrunable, as_lines, in_storage
 from prunus.select.within import keep_masks, pattern_of
 from prunus.signals.modules import ModuleSignals
+
+BY_WEIGHT = frozenset({"grad", "grad_square", "hessian_gradient"})  # signals in the shape of the stored weight
 
 
 def score_weights(
@@ -95,9 +100,14 @@ def matrix(prunable: ModelPrunable, group: Group, signals: ModuleSignals | None)
     fields: dict[str, Any] = {"name": group.name, "weight": weight}
     if signals is not None:
         stats = signals[module]
-        for name in stats.fields:
-            value = stats.per_output(name, weight.shape[0]) if name.startswith("input_") else stats.fields[name]
-            fields[name] = value.reshape(-1) if name.startswith("input_") and value.shape[0] == 1 else value
+        owner: Any = prunable.model.get_submodule(module)
+        for name, value in stats.fields.items():
+            if name.startswith("input_"):
+                value = stats.per_output(name, weight.shape[0])
+                value = value.reshape(-1) if value.shape[0] == 1 else value
+            elif name in BY_WEIGHT:
+                value = to_lines(owner, value)
+            fields[name] = value
     return SimpleNamespace(**fields)
 
 
@@ -113,9 +123,12 @@ def plan_weights(
     within: str | None = None,
     minimum: float = 0.05,
     tail: str = "refuse",
+    allocate: Allocate | None = None,
+    allocate_options: Mapping[str, Any] | None = None,
     layers: str = "all",
     compensate: str | None = None,
     fisher_block: int = 50,
+    temperature: float = 200.0,
     steps: int = 1,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -134,10 +147,14 @@ def plan_weights(
         within: who competes with whom: all, group, output, cumulative, `n:m`; the criterion's own by default.
         minimum: within="all" only: least weights of a matrix, in percent of all weights.
         tail: N:M only: `refuse` inputs that fill no group, or leave them `dense`.
+        allocate: how many weights of each matrix stay: an allocator (erk, uniform, ...), another plan over weights whose densities
+            are taken over, or densities by name. Each matrix is then cut alone.
+        allocate_options: the allocator's own.
         layers: see `score_weights`.
         compensate: a compensator over weights, given those of the method's options that it knows; the method's own by default,
             "none" for none.
         fisher_block: weights in a block of the Fisher matrix, for methods that need one.
+        temperature: what logits are divided by, for methods that need the curvature (grasp); 1 is the step's own loss.
         steps: go to the budget in so many equal steps, measuring anew after each; needs `data`.
         seed: for criteria that draw.
         options: the criterion's own.
@@ -145,12 +162,16 @@ def plan_weights(
     if steps != 1:
         given = {"data": data, "step": step, "general": general, "within": within, "minimum": minimum, "tail": tail}
         more = {"compensate": compensate, "fisher_block": fisher_block, "seed": seed, "options": options}
+        more |= {"temperature": temperature, "allocate": allocate, "allocate_options": allocate_options}
         return _in_steps(prunable, found, budget, steps, signals, {**given, **more, "layers": layers})
     update = compensator_of(found, compensate)
     if signals is None:
         needs = {need for one in (found, update) if one is not None for need in one.needs}
-        signals = _measured(prunable, found, needs, data, general, step, layers, fisher_block=fisher_block)
+        told = {"fisher_block": fisher_block, "temperature": temperature}
+        signals = _measured(prunable, found, needs, data, general, step, layers, **told)
     if found.kind == "solver":
+        if allocate is not None:
+            raise BadInput(f"{found.id} solves every matrix at the same share: leave allocate= out")
         return solve_weights(prunable, found, budget, signals=signals, within=within, layers=layers, options=options)
     theirs = set(update.keywords if update else ()) - set(found.keywords)  # the compensator's alone
     own = {name: value for name, value in (options or {}).items() if name not in theirs}
@@ -158,8 +179,15 @@ def plan_weights(
     rule = within or str(found.facts.get("within", "group"))
     taps = {group.name: _taps(prunable, group) for group in chosen(prunable, layers)}
     together = int((options or {}).get(str(found.facts.get("together", "")), 1))
-    masks = runs(score, budget, together, within=rule, minimum=minimum, taps=taps, tail=tail)
+    if allocate is None:
+        masks = runs(score, budget, together, within=rule, minimum=minimum, taps=taps, tail=tail)
+    else:
+        rule = within or "group"
+        counts = allocated(prunable, score, budget, allocate, allocate_options)
+        masks = keep_masks(score, budget, within=rule, counts=counts)
     made = {**score.provenance, "within": f"{budget.nm[0]}:{budget.nm[1]}" if budget.nm else rule}
+    if allocate is not None:
+        made["allocate"] = allocate if isinstance(allocate, str) else "densities"
     if update is not None:
         made |= {"compensate": [update.id], "options": dict(options or {})}
     kept: dict[str, Kept] = {}
@@ -170,6 +198,24 @@ def plan_weights(
         if update is not None and not mask.all():
             edits.append(_compensated(prunable, groups[name], mask, update, signals, options or {}))
     return _plan(prunable, budget, kept, tuple(edits), made, signals)
+
+
+def allocated(
+    prunable: ModelPrunable, score: Score, budget: Budget, allocate: Allocate, options: Mapping[str, Any] | None
+) -> dict[str, int]:
+    """Weights of each matrix that stay under an allocator or under given densities."""
+    if budget.nm:
+        raise BadInput(f"{budget.short()} holds in every matrix: leave allocate= out")
+    tensors = named_tensors(prunable.model)
+    shapes = {name: tuple(tensors[name].shape) for name in score.values}
+    size = sum(tensors[name].numel() for name in shapes)
+    total = size - budget.drop_count(size)
+    sign = -1 if score.sense == "easy" else 1
+
+    def values(name: str) -> np.ndarray:
+        return sign * score.values[name].reshape(-1)
+
+    return matrix_counts(shapes, total, allocate, values=values, floors=budget.floor, options=options)
 
 
 def compensator_of(found: Method, asked: str | None) -> Method | None:

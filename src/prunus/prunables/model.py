@@ -22,6 +22,7 @@ from prunus.graph.chains import Chain, chain_groups, chains, remove_layers
 from prunus.graph.count import Counter
 from prunus.graph.cut import cut
 from prunus.graph.example import describe, restore
+from prunus.graph.lines import from_lines, stored_as_inputs, to_lines
 from prunus.graph.mask import mask as masked
 from prunus.graph.members import reading_axis, writing_axis
 from prunus.graph.record import named_tensors
@@ -260,11 +261,6 @@ def is_matrix(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, Conv)) or stored
 
 
-def transposed(module: nn.Module) -> bool:
-    """True if the weight is stored as [in, out]."""
-    return not isinstance(module, nn.Linear) and isinstance(getattr(module, "nf", None), int)
-
-
 def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, ...]:
     """One group per weight matrix, unit weights; ids run over `[outputs, inputs * taps]` row by row. Ties once."""
     made: list[Group] = []
@@ -275,7 +271,7 @@ def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, 
             continue
         seen.append(weight)
         name = f"{path}.weight" if path else "weight"
-        axis = 1 if transposed(module) or getattr(module, "transposed", False) else 0
+        axis = int(stored_as_inputs(module))
         slot = Slot(name, axis, "writer", np.arange(weight.shape[axis], dtype=np.int64)[:, None])
         made.append(Group(name, "weights", weight.numel(), (slot,), 1.0, type(module).__name__))
     return tuple(made)
@@ -288,17 +284,10 @@ def as_lines(model: nn.Module, name: str) -> Tensor:
 
 def lines_of(model: nn.Module, name: str, stored: Tensor) -> Tensor:
     """Anything in the shape of a stored weight (a mask, a gradient) as `[outputs, inputs * taps]`."""
-    module = model.get_submodule(name.rpartition(".")[0])
-    if transposed(module) or getattr(module, "transposed", False):
-        stored = stored.transpose(0, 1)
-    return stored.reshape(stored.shape[0], -1)
+    return to_lines(model.get_submodule(name.rpartition(".")[0]), stored)
 
 
 def in_storage(model: nn.Module, name: str, lines: np.ndarray) -> Tensor:
     """`[outputs, inputs * taps]` (a mask, new weights) in the shape of the stored weight; turns `as_lines` back."""
     module = model.get_submodule(name.rpartition(".")[0])
-    weight = named_tensors(model)[name]
-    if transposed(module) or getattr(module, "transposed", False):
-        turned = weight.transpose(0, 1)
-        return torch.from_numpy(lines.reshape(turned.shape)).transpose(0, 1).contiguous()
-    return torch.from_numpy(lines.reshape(weight.shape))
+    return from_lines(module, torch.from_numpy(lines), tuple(named_tensors(model)[name].shape))

@@ -33,6 +33,7 @@ def keep_masks(
     minimum: float = 0.05,
     taps: Mapping[str, int] | None = None,
     tail: str = "refuse",
+    counts: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The mask of every matrix, one after the other.
 
@@ -43,6 +44,7 @@ def keep_masks(
         minimum: within="all" only: least weights of a matrix, in percent of all weights.
         taps: within="n:m" only: kernel taps (kh * kw) of the groups that are convolutions.
         tail: within="n:m" only: refuse inputs that fill no group, or leave them dense.
+        counts: within="group" only: how many weights of each matrix stay, decided before; the budget is not read then.
 
     Yields:
         group name, bool mask of the shape of its values (True stays).
@@ -52,6 +54,8 @@ def keep_masks(
         BudgetUnreachable: nothing would stay, or the minimum is above the budget.
     """
     pattern = budget.nm or pattern_of(within)
+    if counts is not None and (pattern is not None or within != "group"):
+        raise BadInput(f"counts of each matrix are chosen within='group', not {within!r}")
     if pattern is not None:
         for name in score.values:
             group = _group(score, name)
@@ -59,7 +63,7 @@ def keep_masks(
         return
     if within not in WITHIN:
         raise BadInput(f"within is one of {', '.join(WITHIN)} or N:M, not {within!r}")
-    counts = _pooled(score, budget, minimum) if within == "all" else None
+    counts = _pooled(score, budget, minimum) if within == "all" else counts
     budget = budget if budget.term.relative or counts else _as_share(score, budget)
     choose = {"output": per_output, "cumulative": cumulative}.get(within, per_group)
     for name in score.values:

@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prunus.core.errors import BadInput
 from prunus.signals.block_influence import layer_names
+from prunus.signals.curvature import gradient, hessian_product
 from prunus.signals.scan import Accumulator, check_finite
 from prunus.signals.synflow import Flow
 from prunus.train.step import Step, one_row
@@ -71,33 +71,13 @@ class Accumulate(Accumulator):
 
     def _by_gradient(self) -> dict[str, dict[str, Tensor]]:
         named = {name: p for name, p in self.scan.model.named_parameters() if p.requires_grad}
-        parameters, total = list(named.values()), sum(rows for _, rows in self._batches)
-        gradient = self._added(lambda loss: torch.autograd.grad(loss, parameters, allow_unused=True), parameters, total)
-        found = {"block_snip": {n: (p.detach() * g).abs() for (n, p), g in zip(named.items(), gradient)}}
+        parameters = list(named.values())
+        first = gradient(self.scan, self._batches, parameters)
+        found = {"block_snip": {n: (p.detach() * g).abs() for (n, p), g in zip(named.items(), first)}}
         if "block_grasp" in self.wanted:
-
-            def curved(loss: Tensor) -> tuple[Tensor | None, ...]:
-                first = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-                along = [(one * g).sum() for one, g in zip(first, gradient) if _is_curved(one)]
-                return torch.autograd.grad(torch.stack(along).sum(), parameters, allow_unused=True)
-
-            bent = self._added(curved, parameters, total)
+            bent = hessian_product(self.scan, self._batches, parameters, first)
             found["block_grasp"] = {n: -p.detach() * h for (n, p), h in zip(named.items(), bent)}
         return found
-
-    def _added(self, derive: Any, parameters: list[nn.Parameter], rows: int) -> list[Tensor]:
-        """Sum over batches of derivatives of their part of the mean loss."""
-        sums = [torch.zeros_like(p) for p in parameters]
-        assert self.scan.step is not None
-        for batch, _ in self._batches:
-            with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-                loss = self.scan.step(self.scan.model, batch).loss
-                if loss is None or not loss.requires_grad:
-                    raise BadInput("snip and grasp need a loss for each row: give labels, or a step that returns loss")
-                for total, part in zip(sums, derive(loss.sum() / rows)):
-                    if part is not None:
-                        total += part.detach()
-        return sums
 
     def _by_flow(self) -> dict[str, Tensor]:
         batch, rows = self._batches[0]
@@ -117,10 +97,6 @@ def matrices(block: nn.Module) -> list[nn.Parameter]:
     if not found:
         raise BadInput(f"a block of class {type(block).__name__} has no weight matrix to score")
     return found
-
-
-def _is_curved(grad: Tensor | None) -> bool:
-    return grad is not None and grad.requires_grad
 
 
 def _sum(parts: Any) -> Tensor:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from prunus.signals.modules import field_of, own_parameters
@@ -45,9 +46,11 @@ class Accumulate(Accumulator):
         return {}
 
     def finish(self) -> dict[str, dict[str, Tensor]]:
-        """Mean over rows, float32."""
+        """Mean over rows, float32; float64 for parameters that are."""
         found: dict[str, dict[str, Tensor]] = {}
         for (name, key, parameter), total in zip(self._parameters, self._sums):
-            mean = parameter.detach().float() * 0 if total is None else (total / max(self._rows, 1)).float()
+            kind = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+            total = torch.zeros_like(parameter, dtype=torch.float64) if total is None else total
+            mean = (total / max(self._rows, 1)).to(kind)
             found.setdefault(name, {})[field_of("grad", key)] = mean.cpu()
         return found

@@ -1,41 +1,53 @@
 """Synaptic flow: what each weight carries of the sum of outputs, on |weights| and an input of ones (Tanaka et al. 2020).
 
-Needs no data. Evaluation mode, so that norms are fixed. The sum is a product over all layers: where it leaves float32,
-everything is done again in float64.
+Needs no data. Evaluation mode, so that norms are fixed; the running means of batch norms count as 0, as they are at the start, or a
+trained norm would take away what should only add up. The sum is a product over all layers: where it leaves float32, everything is
+done again in float64.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunus.core.errors import BadInput, NonFinite
+from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite, UnknownName
+from prunus.maths.partial import keep_largest, pooled_counts
+from prunus.train.kinds import BatchNorm
 
 Forward = Callable[[nn.Module, Any], Any]
+SLACK = 1e-9  # 0.9 * 10 must count as 9
+Course = Literal["exponential", "linear"]
 
 
 class Flow:
     """A copy of a model with absolute parameters, and an example of ones to send through it.
 
     Args:
-        model: left as it was.
+        model: left as it was; one in float64 stays in it.
         example: what it is called with; floating inputs become ones.
         run: `(model, example) -> output`.
     """
 
     def __init__(self, model: nn.Module, example: Any, run: Forward) -> None:
-        self._model = copy.deepcopy(model).float().eval()
+        exact = any(parameter.dtype == torch.float64 for parameter in model.parameters())
+        dtype = torch.float64 if exact else torch.float32
+        self._model = copy.deepcopy(model).to(dtype).eval()
         with torch.no_grad():
             for tensor in (*self._model.parameters(), *self._model.buffers()):
                 if tensor.is_floating_point():
                     tensor.abs_()
+            for module in self._model.modules():
+                if isinstance(module, BatchNorm) and module.running_mean is not None:
+                    module.running_mean.zero_()
         for parameter in self._model.parameters():
             parameter.requires_grad_(True)
-        self._example, self._run = _ones(example), run
+        self._example, self._run = _ones(example, dtype), run
         self._dense = {name: p.detach().clone() for name, p in self._model.named_parameters()}
 
     def scores(self, masks: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -60,6 +72,65 @@ class Flow:
         self._dense = {name: value.double() for name, value in self._dense.items()}
         self._example = _ones(self._example, torch.float64)
         return self.scores(masks)
+
+
+def flow_masks(
+    flow: Flow,
+    names: Sequence[str],
+    share: float,
+    *,
+    rounds: int = 100,
+    course: Course = "exponential",
+    floors: int = 0,
+) -> dict[str, Tensor]:
+    """What survives rounds of one cut over all matrices by the flow that the round before has left.
+
+    Args:
+        flow: of the model.
+        names: of the parameters that compete.
+        share: of the weights that stays in the end; what goes is rounded down.
+        rounds: cuts; the share that stays falls exponentially or in equal steps.
+        course: exponential keeps `share ** (k / rounds)` after round k, linear `1 - (1 - share) k / rounds`.
+        floors: least weights of a matrix; smaller ones stay whole.
+
+    Returns:
+        name -> bool mask. What went in a round never comes back; of equal scores the later weights stay.
+
+    Raises:
+        BudgetUnreachable: the floors need more than the total.
+    """
+    if rounds < 1:
+        raise BadInput(f"rounds must be 1 or more, not {rounds}")
+    if course not in ("exponential", "linear"):
+        raise UnknownName("course", course, ("exponential", "linear"))
+    scores = flow.scores()
+    size = sum(scores[name].numel() for name in names)
+    least = np.array([min(floors, scores[name].numel()) for name in names])
+    total = stays_of(share, size)
+    if not max(int(least.sum()), 1) <= total <= size:
+        nearest = f"{max(int(least.sum()), 1)} weights"
+        raise BudgetUnreachable(f"{total} of {size} weights in {len(names)} matrices can't stay", nearest=nearest)
+    masks: dict[str, Tensor] = {}
+    for number in range(1, rounds + 1):
+        scores = scores if number == 1 else flow.scores(masks)
+        ranked = [_below(scores[name], masks.get(name)) for name in names]
+        part = number / rounds
+        stays = max(stays_of(share**part if course == "exponential" else 1 - (1 - share) * part, size), total)
+        counts = pooled_counts(lambda: iter(ranked), stays, least)  # noqa: B023
+        for name, values, count in zip(names, ranked, counts.tolist()):
+            kept = keep_largest(values.reshape(1, -1), count)
+            masks[name] = torch.from_numpy(kept.reshape(values.shape))
+    return masks
+
+
+def stays_of(share: float, size: int) -> int:
+    """How many of `size` stay where what goes is rounded down, as papers do."""
+    return size - math.floor((1 - share) * size + SLACK)
+
+
+def _below(scores: Tensor, mask: Tensor | None) -> np.ndarray:
+    """Scores with those of what is gone under all others: a weight of a dead path scores 0 as well."""
+    return (scores if mask is None else torch.where(mask, scores, -1.0)).numpy()
 
 
 def _ones(example: Any, dtype: torch.dtype = torch.float32) -> Any:

@@ -45,19 +45,20 @@ StepFn = Callable[[nn.Module, Batch], Step]
 
 
 def per_row_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each row, in float32: the mean over its labelled tokens when `logits` is `[B, T, c]`.
+    """Cross-entropy of each row, in float32 (float64 for such logits): the mean over its labelled tokens when `logits` is `[B, T, c]`.
 
     Args:
         logits: `[B, c]` or `[B, T, c]`.
         labels: int `[B]` or `[B, T]` (-100 is left out), or float `[B, c]` class probabilities.
 
     Returns:
-        float32 `[B]`; 0 for a row without a labelled token.
+        float `[B]`; 0 for a row without a labelled token.
     """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     if labels.is_floating_point() or logits.dim() == 2:
-        return F.cross_entropy(logits.float(), labels, reduction="none")
-    tokens = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), reduction="none", ignore_index=IGNORED)
-    counted = (labels != IGNORED).float()
+        return F.cross_entropy(logits, labels, reduction="none")
+    tokens = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none", ignore_index=IGNORED)
+    counted = (labels != IGNORED).to(logits.dtype)
     return (tokens.view_as(counted) * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp_min(1)
 
 
