@@ -128,6 +128,9 @@ def test_compare_recovers_all_arms_alike(made, here):
     words = ("compare", made / "dense", made / "cut", made / "test.npz", "--controls", 1, "--fit", made / "train.npz")
     found = done(*words, "--how", "bn_stats,finetune", "--steps", 2, "--json").json
     assert {row["what"] for row in found["results"]} == {"dense", "channels/l1", "random, same counts"}
+    found = done(*words, "--how", "finetune", "--steps", 2, "--scratch", 1, "--json").json
+    assert {row["what"] for row in found["results"]} >= {"channels/l1", "scratch-E", "scratch-B"}
+    assert "--how" in refused(2, *words, "--scratch", 1)
     assert "--fit" in refused(2, *words[:6], "--how", "finetune")
 
 

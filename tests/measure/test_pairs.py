@@ -129,7 +129,7 @@ def test_regimes_and_moves():
     found = regime_map(points({(0, "5%"): (-0.2, 0.9), (1, "5%"): (-0.001, 0.95), (2, "5%"): (0.0, 0.5)}), alike=0.9)
     assert [found.regime(p) for p in found.at("5%")] == ["I", "II-B", "II-A"]
     assert [found.move(p) for p in found.at("5%")] == ["raise", "keep", "lower"]
-    assert found.best("5%").temperature == 2
+    assert found.best("5%").temperature == 1
     assert regime(-0.01, 1.0, alike=0.5) == "II-B"
     assert regime_map(found.points).alike == pytest.approx(0.9)
     with pytest.raises(BadInput, match="nothing was measured"):
@@ -137,7 +137,8 @@ def test_regimes_and_moves():
 
 
 def test_selection_breaks_ties_by_similarity():
-    assert select([Point(0, 1, -0.1, 0.9), Point(1, 1, 0.0, 0.5), Point(2, 1, 0.0, 0.6)]) == 2
+    points = [Point(0, 1, -0.1, 0.9), Point(1, 1, 0.002, 0.5), Point(2, 1, 0.0, 0.6)]
+    assert (select(points), select(points, barrier=0.2), select(points[:2], barrier=0)) == (2, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,14 @@ class Measuring:
         return measured(model.net, data, self.names, dense=against, **self.settings).rows(what, **made)
 
     def compared(
-        self, dense: inputs.Model, plan: Plan, recovered: Any, recover: Any, calibration: Dataset | None, controls: int
+        self,
+        dense: inputs.Model,
+        plan: Plan,
+        recovered: Any,
+        recover: Any,
+        calibration: Dataset | None,
+        controls: int,
+        beside: Any = None,
     ) -> Results:
         """Dense, pruned and controls."""
         from prunus.flow.compare import compare
@@ -140,7 +147,7 @@ class Measuring:
         if recovered is None and recover is not None:
             recovered = recover(plan.apply(dense.net), 0)
         return compare(
-            dense.net, plan, data=self.rows, recovered=recovered, recover=recover, controls=controls,
+            dense.net, plan, data=self.rows, recovered=recovered, recover=recover, beside=beside, controls=controls,
             metrics=self.names, calibration=calibration, **self.settings,
         )  # fmt: skip
 

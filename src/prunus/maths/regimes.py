@@ -77,7 +77,7 @@ class RegimeMap:
     def best(self, density: float | str) -> Point:
         """The setting to prune from: `select` among those of a density."""
         found = self.at(density)
-        return found[select(found)]
+        return found[select(found, barrier=self.barrier)]
 
 
 def regime(connectivity: float, similarity: float, *, barrier: float = BARRIER, alike: float) -> Regime:
@@ -111,18 +111,19 @@ def regime_map(points: Sequence[Point], *, barrier: float = BARRIER, alike: floa
     )
 
 
-def select(models: Sequence[Point]) -> int:
+def select(models: Sequence[Point], *, barrier: float = BARRIER) -> int:
     """Which of several dense models to prune from, without labels of held-out rows: the best connected, by similarity if equal.
 
     Args:
         models: one point each, at the density that is wanted.
+        barrier: those that are well connected are equal in it: what is left of their differences is noise of retraining.
 
     Returns:
         Position of the chosen one; the first of equals.
     """
     if not models:
         raise BadInput("there are no models to choose among")
-    return max(range(len(models)), key=lambda at: (models[at].connectivity, models[at].similarity, -at))
+    return max(range(len(models)), key=lambda at: (min(models[at].connectivity, -barrier), models[at].similarity, -at))
 
 
 def tune(count: int, regime_of: Callable[[int], Regime]) -> int:
