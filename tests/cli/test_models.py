@@ -77,6 +77,14 @@ def test_geometry_beside_other_measures(made, here):
     assert "rain" in told and "fog" in told
 
 
+def test_two_models_beside_each_other(made, here):
+    words = ("measure", made / "dense", f"{made / 'train.npz'}?role=fit", "--metrics", "similarity,connectivity")
+    assert "--dense" in refused(2, *words)
+    found = done(*words, "--dense", made / "dense", "--points", 3, "--json").json
+    values = {row["metric"]: row["value"] for row in found["results"]}
+    assert values["cka"] > 0.999 and values["connectivity"] == values["distance"] == 0
+
+
 def test_weights_are_masked_and_stay_masked_in_recovery(made, here):
     done("plan", made / "dense", "magnitude", "40% weights", "--out", "p")
     assert "size and its time are unchanged" in done("apply", "p", made / "dense", "--out", "masked").out
@@ -120,6 +128,9 @@ def test_compare_recovers_all_arms_alike(made, here):
     words = ("compare", made / "dense", made / "cut", made / "test.npz", "--controls", 1, "--fit", made / "train.npz")
     found = done(*words, "--how", "bn_stats,finetune", "--steps", 2, "--json").json
     assert {row["what"] for row in found["results"]} == {"dense", "channels/l1", "random, same counts"}
+    found = done(*words, "--how", "finetune", "--steps", 2, "--scratch", 1, "--json").json
+    assert {row["what"] for row in found["results"]} >= {"channels/l1", "scratch-E", "scratch-B"}
+    assert "--how" in refused(2, *words, "--scratch", 1)
     assert "--fit" in refused(2, *words[:6], "--how", "finetune")
 
 

@@ -86,6 +86,24 @@ def test_a_recovered_model_stands_for_seed_zero(plan: px.Plan) -> None:
     assert len(results.where(method="channels/l2", metric="accuracy")) == 2
 
 
+def test_other_recoveries_stand_beside_with_the_same_seeds_and_do_not_pass_the_gate(plan: px.Plan) -> None:
+    def broken(model: nn.Module, seed: int) -> nn.Module:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+        return model
+
+    beside = {"scratch-E": nudged, "broken": broken}
+    results = compare(
+        Pair(), plan, data=rows(), recover=nudged, beside=beside, controls=2, require="accuracy >= dense - 5"
+    )
+    found = {name: results.where(what=name, metric="accuracy") for name in beside}
+    assert [row.seed for row in found["scratch-E"]] == [row.seed for row in found["broken"]] == [0, 1]
+    own = results.where(what="channels/l2", metric="accuracy")
+    assert [row.value for row in found["scratch-E"]] == [row.value for row in own]
+    assert max(row.value for row in found["broken"]) < min(row.value for row in own)
+
+
 def test_controls_that_were_not_recovered_are_marked(plan: px.Plan) -> None:
     results = compare(Pair(), plan, data=rows(), recovered=plan.apply(Pair()), metrics=("params",))
     assert all("not recovered" in row.note for row in results.where(control=True, metric="params"))

@@ -248,3 +248,16 @@ def test_combined_images_are_those_that_stay_in_the_order_of_their_score() -> No
     assert "combine" not in of(g, "signals")[0].params["train"]
     with pytest.raises(BadInput, match="chosen while training"):
         graph([rows(method="rs2") | {"train": "packed"}], train=train)
+
+
+def test_one_cut_is_recovered_in_every_way_that_is_listed() -> None:
+    tables = {
+        "tuned": {"how": "finetune", "epochs": 2},
+        "scratch": {"how": {"name": "scratch", "budget": "B"}, "epochs": 4},
+    }
+    cut = {"prune": {"method": "l1", "budget": "50% macs"}, "recover": ["tuned", "scratch"]}
+    g = graph([cut], model=GIVEN, recover=tables, controls={"channels": ["random"]})
+    assert stages(g)["apply"] == 1 + 2  # the arm, and its control of two seeds
+    assert sorted(node.params["how"][0]["name"] for node in of(g, "recover")) == ["finetune"] * 6 + ["scratch"] * 6
+    arms = {tag.arm for tags in g.measures.values() for tag in tags}
+    assert {"l1, tuned", "l1, scratch"} <= arms

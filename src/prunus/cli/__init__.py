@@ -29,6 +29,7 @@ from prunus.cli import (
     score,
     signals,
     sweep,
+    understand,
 )  # fmt: skip
 from prunus.cli.show import note
 from prunus.core.errors import PrunusError
@@ -57,6 +58,7 @@ for verb in (
     report,
     sweep,
     run,
+    understand,
 ):
     verb.register(app)
 

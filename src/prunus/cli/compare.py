@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,8 @@ from prunus.cli.show import results_text, show
 from prunus.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from prunus.core.plan import Plan
@@ -46,6 +49,9 @@ def compare(
     controls: Annotated[int, typer.Option(min=0, help="Random models or draws of rows; 0 leaves them out.")] = 3,
     recovered: Annotated[str, typer.Option(help="Folder of the pruned model after recovery.")] = "",
     how: Annotated[str, typer.Option(help="Recover pruned and controls alike: bn_stats,finetune (needs --fit).")] = "",
+    scratch: Annotated[
+        int, typer.Option(min=0, help="Epochs of the dense training: also train the cut model from scratch, E and B.")
+    ] = 0,
     fit: Annotated[str, typer.Option(help="Rows of role fit: to compensate controls and to recover.")] = "",
     metrics: Annotated[
         str, typer.Option(help="With commas: accuracy, perplexity, params, macs, size.")
@@ -76,22 +82,23 @@ def compare(
     """Put a plan beside random ones; or plans over rows beside each other. Flags of measures: `prunus methods NAME`."""
     from prunus.cli.apply import load_plan
     from prunus.cli.curate import Beside, curate, is_rows
+    from prunus.core.results import Results
 
     given, pairs = arguments(context, words)
     limits: dict[str, Any] = {"dry_run": dry_run, "max_hours": max_hours, "as_json": as_json}
-    beside = Beside(tuple(signals or ()), encoder, reference, tuple(reference_signals or ()), score, out)
+    kept = Beside(tuple(signals or ()), encoder, reference, tuple(reference_signals or ()), score, out)
     if len(given) > 1 and all(is_rows(word) for word in given[:-1]):
         _refuse_of_models(recovered=recovered, how=how, fit=fit, require=require)
         pick: dict[str, Any] = {"size": size, "like": like, "allow_code": allow_code, "overwrite": overwrite}
-        curate(given, beside, controls, pairs, {**pick, "flags": own_flags(context)}, limits)
+        curate(given, kept, controls, pairs, {**pick, "flags": own_flags(context)}, limits)
         return
-    beside.refuse()
+    kept.refuse()
     if len(given) != 3:
         raise BadInput(f"prunus compare takes DENSE PLAN DATA, not {len(given)} words: {' '.join(given)}")
     for gate in require or ():
         refuse_gate(gate, given[0])
     plan = load_plan(given[1])
-    _refuse_unfit(plan, how, fit, recovered, controls)
+    _refuse_unfit(plan, how, fit, recovered, controls, scratch)
     methods, steps = measures(metrics), recoveries(how) if how else []
     options = assign(pairs, *methods, *steps, also=own_flags(context))
     dense = inputs.open_model(given[0], like=like, allow_code=allow_code)
@@ -103,8 +110,10 @@ def compare(
     if _foreseen(job, dense, recover, rows, controls, **limits):
         return
     done = inputs.open_model(recovered, like=like, allow_code=allow_code).net if recovered else None
-    results = job.compared(dense, plan, done, recover, rows, controls)
-    held = [line for gate in require or () for line in check_gate(gate, results, fails=show_first(results, as_json))]
+    beside = Scratch(rows, dense, plan, scratch).both() if rows is not None and scratch else None
+    results = job.compared(dense, plan, done, recover, rows, controls, beside)
+    gated = Results(tuple(row for row in results if row.what not in (beside or ())))
+    held = [line for gate in require or () for line in check_gate(gate, gated, fails=show_first(results, as_json))]
     notes = [MASKED] if plan.unit == "weights" else []
     notes += [NOT_RECOVERED] if recovered and controls and not how else []
     lines = verdict_lines(results)
@@ -120,7 +129,7 @@ def _refuse_of_models(**flags: Any) -> None:
             )
 
 
-def _refuse_unfit(plan: Plan, how: str, fit: str, recovered: str, controls: int) -> None:
+def _refuse_unfit(plan: Plan, how: str, fit: str, recovered: str, controls: int, scratch: int) -> None:
     if plan.unit == "rows":
         raise BadInput(
             "what rows are worth shows in training: prunus sweep SCORE BUDGET --fit MODEL --data DATA --val DATA; without "
@@ -128,6 +137,8 @@ def _refuse_unfit(plan: Plan, how: str, fit: str, recovered: str, controls: int)
         )
     if how and not fit:
         raise BadInput("--how recovers pruned and controls on rows of role fit: add --fit DATA")
+    if scratch and not how:
+        raise BadInput("--scratch stands beside a recovery and trains on its rows: add --how and --fit")
     if how and recovered:
         raise BadInput("--recovered gives the recovered model, --how makes one: give one of them")
     if plan.provenance.get("compensate") and controls and not fit:
@@ -165,6 +176,30 @@ class Recover:
     def once(self, model: nn.Module, rows: Dataset) -> None:
         """One epoch on some rows, for timing."""
         runner(self.steps, self.options, teacher=self.dense.net)(model, rows, 1)
+
+
+class Scratch:
+    """Training from scratch beside a recovery, on the same rows.
+
+    Args:
+        rows: of role fit.
+        dense: whose FLOPs budget B spends.
+        plan: whose masks stay.
+        epochs: of the dense training.
+    """
+
+    def __init__(self, rows: Dataset, dense: inputs.Model, plan: Plan, epochs: int) -> None:
+        self.rows, self.dense, self.plan, self.epochs = rows, dense, plan, epochs
+
+    def both(self) -> dict[str, Callable[[nn.Module, int], nn.Module]]:
+        """scratch-E and scratch-B as functions of a cut model and a seed."""
+        return {"scratch-E": partial(self._trained, "E"), "scratch-B": partial(self._trained, "B")}
+
+    def _trained(self, budget: str, model: nn.Module, seed: int) -> nn.Module:
+        from prunus.flow.recover import recover
+
+        settings: dict[str, Any] = {"budget": budget, "epochs": self.epochs, "seed": seed}
+        return recover(model, data=self.rows, how="scratch", plan=self.plan, teacher=self.dense.net, **settings)
 
 
 def _foreseen(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prunus.core.results import Results
     from prunus.prunables.dataset import Dataset
 
-READS_ROWS = ("accuracy", "perplexity", "geometry")
+READS_ROWS = ("accuracy", "perplexity", "geometry", "similarity", "connectivity")
 MASKED = "masked: its size and its time are unchanged"
 
 
@@ -63,6 +63,8 @@ def measure(
     names = metrics or ("accuracy,params" if len(given) == 2 else "params")
     methods = measures(f"{names},geometry" if geometry else names)
     options = assign(pairs, *methods, also=own_flags(context))
+    if not dense and (alone := [method.name for method in methods if method.facts.get("pair")]):
+        raise BadInput(f"{', '.join(alone)} is of two models: name the other with --dense SPEC")
     opened = inputs.open_model(given[0], like=like, allow_code=allow_code)
     before = inputs.open_model(dense, like=like, allow_code=allow_code) if dense else None
     rows = inputs.open_rows(given[1], role="test", size=size, model=opened) if len(given) == 2 else None
@@ -130,7 +132,14 @@ class Measuring:
         return measured(model.net, data, self.names, dense=against, **self.settings).rows(what, **made)
 
     def compared(
-        self, dense: inputs.Model, plan: Plan, recovered: Any, recover: Any, calibration: Dataset | None, controls: int
+        self,
+        dense: inputs.Model,
+        plan: Plan,
+        recovered: Any,
+        recover: Any,
+        calibration: Dataset | None,
+        controls: int,
+        beside: Any = None,
     ) -> Results:
         """Dense, pruned and controls."""
         from prunus.flow.compare import compare
@@ -138,7 +147,7 @@ class Measuring:
         if recovered is None and recover is not None:
             recovered = recover(plan.apply(dense.net), 0)
         return compare(
-            dense.net, plan, data=self.rows, recovered=recovered, recover=recover, controls=controls,
+            dense.net, plan, data=self.rows, recovered=recovered, recover=recover, beside=beside, controls=controls,
             metrics=self.names, calibration=calibration, **self.settings,
         )  # fmt: skip
 

@@ -33,6 +33,7 @@ def compare(
     data: Any,
     recovered: nn.Module | None = None,
     recover: Recover | None = None,
+    beside: Mapping[str, Recover] | None = None,
     controls: int = 3,
     metrics: Sequence[str] = ("accuracy", "params"),
     signals: ModuleSignals | None = None,
@@ -55,6 +56,8 @@ def compare(
         recovered: the pruned model after recovery. With `recover` too, it stands for that function's run with seed 0.
         recover: `(model, seed) -> model`, run on the pruned model and on every control, so that they get what the method got. A
             model that was `recovered` without it stands beside controls that were not, and their notes say so.
+        beside: name -> `(model, seed) -> model`: what else is made of the cut model, with the same seeds: trained from scratch
+            (`px.recover(model, how="scratch", ...)`), another recovery, nothing.
         controls: how many random models; 0 prints "no control was run".
         metrics: measures.
         signals, calibration: for controls of compensated plans: the signals the plan was made with, or rows to measure them on.
@@ -91,6 +94,9 @@ def compare(
         results += _noted(found.rows("random, same counts", method=name, budget=budget, seed=seed, control=True), said)
     if require is not None:
         _gate(require, results)
+    for name, function in (beside or {}).items():  # after the gate, which is for the pruned model
+        for seed, model in _recovered(dense, plan, function, controls):
+            results += measured(model).rows(name, method=method, budget=budget, seed=seed)
     return results
 
 
@@ -101,9 +107,16 @@ def _pruned(
     if recover is None:
         yield None, recovered if recovered is not None else plan.apply(dense)
         return
-    for seed in range(max(controls, 1)):
-        given = recovered if seed == 0 else None
-        yield seed, given if given is not None else recover(plan.apply(dense), seed)
+    if recovered is not None:
+        yield 0, recovered
+    yield from _recovered(dense, plan, recover, controls, first=int(recovered is not None))
+
+
+def _recovered(
+    dense: nn.Module, plan: Plan, recover: Recover, controls: int, first: int = 0
+) -> Iterator[tuple[int, nn.Module]]:
+    """(seed, the cut model after a recovery), one after the other."""
+    return ((seed, recover(plan.apply(dense), seed)) for seed in range(first, max(controls, 1)))
 
 
 def _notes(

@@ -90,7 +90,7 @@ def resampled_means(values: np.ndarray, seed: int, resamples: int = RESAMPLES) -
     out = np.empty(resamples)
     step = max(1, BLOCK // values.size)
     for start in range(0, resamples, step):
-        rows = _indices(seed, start, min(step, resamples - start), values.size)
+        rows = bootstrap_rows(seed, start, min(step, resamples - start), values.size)
         out[start : start + len(rows)] = values[rows].mean(1)
     return out
 
@@ -104,12 +104,12 @@ def ratio_interval(
         a, b: positive, `[n]`, measured in turns.
     """
     ratios = _finite(np.asarray(a, dtype=np.float64) / np.asarray(b, dtype=np.float64))
-    rows = _indices(seed, 0, resamples, ratios.size)
+    rows = bootstrap_rows(seed, 0, resamples, ratios.size)
     low, high = np.quantile(np.median(ratios[rows], axis=1), [LEVEL / 2, 1 - LEVEL / 2])
     return float(np.median(ratios)), (float(low), float(high))
 
 
-def _indices(seed: int, start: int, count: int, size: int) -> np.ndarray:
+def bootstrap_rows(seed: int, start: int, count: int, size: int) -> np.ndarray:
     """Row numbers of `count` bootstrap samples: int64 `[count, size]`, the same wherever they are made."""
     ids = np.arange(start * size, (start + count) * size, dtype=np.int64)
     return np.minimum((uniform(seed, "bootstrap", ids) * size).astype(np.int64), size - 1).reshape(count, size)

@@ -131,7 +131,10 @@ def _of_arm(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
     """Every case of an arm, setting by setting."""
     lists = [value if isinstance(value := getattr(arm, section), tuple) else (value,) for section in SETTINGS]
     for chosen in itertools.product(*lists):
-        yield from _in_one(recipe, arm.model_copy(update=dict(zip(SETTINGS, chosen))))
+        one = arm.model_copy(update=dict(zip(SETTINGS, chosen)))
+        for how in arm.recover if isinstance(arm.recover, tuple) else (arm.recover,):
+            found = _in_one(recipe, one.model_copy(update={"recover": how}))
+            yield from (replace(case, arm=f"{case.arm}, {how}") for case in found) if how != arm.recover else found
 
 
 def _in_one(recipe: Recipe, arm: ArmTable) -> Iterator[Case]:
@@ -240,6 +243,11 @@ def _control(case: Case, position: int, control: Any) -> Case | None:
     name = " then ".join(s.label for s in steps) + _taught(case.teacher)
     name = f"{name} (as {case.arm})" if copies else name
     return replace(case, arm=name, steps=steps, control=True, like=case if copies else None)
+
+
+def as_random(case: Case) -> Case:
+    """The case with the method of its one step replaced by random, its compensation kept."""
+    return replace(case, steps=(_control_step(case.steps[0], "random"),), control=True, like=case)
 
 
 def _control_step(step: Step, control: Any) -> Step:

@@ -284,7 +284,8 @@ class ArmTable(Table):
     """`[[arms]]`: removals in order, on named data and model; `controls` overrides `[controls]`, `seeds` those of the run.
 
     Lists of `data`, `model` and `train` are sweeps: every combination is a setting, compared within itself.
-    `teacher` names tables of teachers; a list, in which "none" may stand, is a sweep.
+    `teacher` names tables of teachers; a list, in which "none" may stand, is a sweep. So is a list of `recover`: the same cut
+    recovered in several ways, as fine-tuned and from scratch.
     """
 
     prune: Annotated[tuple[PruneTable, ...], BeforeValidator(_as_list), Field(min_length=1)]
@@ -294,7 +295,7 @@ class ArmTable(Table):
     train: OneOrMore = ""
     teacher: Names = ()
     signals: str = ""
-    recover: str = ""
+    recover: OneOrMore = ""
     measure: str = ""
     seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = ()
     controls: Annotated[tuple[Any, ...], BeforeValidator(_as_list)] | None = None

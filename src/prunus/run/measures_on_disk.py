@@ -25,7 +25,7 @@ from prunus.run.rows_on_disk import limited, read_rows
 
 Inputs = Mapping[str, Path]
 Params = dict[str, Any]
-AGAINST_DENSE = ("latency",)
+AGAINST_DENSE = ("latency", "similarity", "connectivity")
 SHOWN, PICTURES = 3, 12
 MASKED = "masked: size and time are unchanged"
 
@@ -42,7 +42,24 @@ def measure_model(inputs: Inputs, params: Params, out: Path) -> None:
         found = _measured(name, model, data, params, dense)
         note = "; ".join(f"{key}={value}" for key, value in sorted(found.facts.items()))
         note = f"{note}; {MASKED}" if masked and name in ("params", "size", "latency", "macs") else note
-        lines += [{"metric": m, "value": v, "interval": i, "note": note} for m, (v, i) in found.items()]
+        lines += _lines(found, note)
+    _write(lines, out)
+
+
+def measure_pair(inputs: Inputs, params: Params, out: Path) -> None:
+    """`metrics.jsonl` of two models beside each other, on rows of role fit: no choice may rest on test rows."""
+    data = limited(read_rows(inputs["data"], "fit"), params["limit"], "limit/measure")
+    model, other = read_model(inputs["model"]), read_model(inputs["other"])
+    settings: Params = {"batch": params["batch"], "points": params["points"]}
+    found = measure(model, data, ("connectivity", "similarity"), dense=other, **settings)
+    _write(_lines(found, f"rows={found.facts['rows']}; role={data.role}"), out)
+
+
+def _lines(found: Measured, note: str) -> list[dict[str, Any]]:
+    return [{"metric": m, "value": v, "interval": i, "note": note} for m, (v, i) in found.items()]
+
+
+def _write(lines: list[dict[str, Any]], out: Path) -> None:
     files.write_bytes(out / "metrics.jsonl", b"".join(files.dump_line(line) for line in lines))
 
 

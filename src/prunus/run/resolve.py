@@ -15,6 +15,7 @@ The stages: inputs in brackets (`?`: not always there), what params hold, and wh
 - apply [model, plan]: unit, mode -> a model
 - recover [data, model, dense, plan?, rows?]: the recover table, seed -> a model
 - measure [data, model, dense, plan?]: the measure table -> metrics.jsonl (metric, value, interval, note)
+- pair [data, model, other]: batch, limit, points -> metrics.jsonl: connectivity and similarity of two models
 - report [run]: the report table and the run's name -> files for the run folder; never stored
 
 `seed` stands only where something is drawn at random, so that what does not depend on it is made once. `dense` is the
@@ -49,7 +50,7 @@ def resolve(recipe: Recipe, facts: MethodFacts = method_facts) -> Graph:
     """
     tried = cases(recipe)
     needs: dict[str, set[str]] = defaultdict(set)
-    builder = _Builder(recipe, facts, needs, Graph())
+    builder = Builder(recipe, facts, needs, Graph())
     builder.all(tried)  # once to learn which signals each pass must record, once for good
     builder.graph = Graph()
     builder.all(tried)
@@ -57,7 +58,7 @@ def resolve(recipe: Recipe, facts: MethodFacts = method_facts) -> Graph:
 
 
 @dataclass
-class _State:
+class State:
     """Where a case has got to: the nodes that hold its model, the last plan over rows, the last plan over the model."""
 
     model: str
@@ -70,7 +71,9 @@ class _State:
 
 
 @dataclass
-class _Builder:
+class Builder:
+    """Adds the nodes of cases to a graph; sweeps (audit, regimes) add theirs with the same steps."""
+
     recipe: Recipe
     facts: MethodFacts
     needs: dict[str, set[str]]
@@ -102,7 +105,7 @@ class _Builder:
         self.finish(case, seed, data, state, label)
         return state.cut or state.rows
 
-    def steps(self, case: Case, seed: int, data: str, state: _State, label: str) -> bool:
+    def steps(self, case: Case, seed: int, data: str, state: State, label: str) -> bool:
         """All removals; the model is trained (if it is) on the rows that stay, before its first own removal."""
         trained = not case.train
         for number, step in enumerate(case.steps):
@@ -112,7 +115,7 @@ class _Builder:
             self.step(case, step, seed, data, state, label, self.like(case, number, seed))
         return trained
 
-    def start(self, case: Case, seed: int, data: str) -> _State:
+    def start(self, case: Case, seed: int, data: str) -> State:
         table = self.table("model", case.model)
         new = seed if not table["weights"] and case.train else None
         model = self.node("model", f"model {case.model}", {}, **table, seed=new)
@@ -120,9 +123,9 @@ class _Builder:
             self.recipe.signals[case.signals].train if case.signals else ""
         )  # then the arm's own training is no matter
         history = [case.data, case.model, "" if recorded else case.train, case.signals]
-        return _State(model=model, dense=model, history=history)
+        return State(model=model, dense=model, history=history)
 
-    def train(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
+    def train(self, case: Case, seed: int, data: str, state: State, label: str) -> None:
         inputs = {"data": data, "model": state.model, "plan": state.rows, "teacher": self.teacher(case, seed, data)}
         dynamic, teacher = None, None
         if state.dynamic is not None:
@@ -171,7 +174,7 @@ class _Builder:
         self.steps(model, seed, data, state, f"{model.label}, seed {seed}")
         return state.cut or state.rows
 
-    def step(self, case: Case, step: Step, seed: int, data: str, state: _State, label: str, like: str) -> None:
+    def step(self, case: Case, step: Step, seed: int, data: str, state: State, label: str, like: str) -> None:
         method = self.facts(step.unit, step.method.name)
         if method.kind == "dynamic":
             if state.dynamic is not None:
@@ -218,7 +221,7 @@ class _Builder:
         return self.node("score", label, inputs, unit=step.unit, method=chosen, at=step.at, seed=drawn)
 
     def signals(
-        self, case: Case, step: Step, seed: int, data: str, state: _State, needs: set[str], val: set[str]
+        self, case: Case, step: Step, seed: int, data: str, state: State, needs: set[str], val: set[str]
     ) -> str:
         """Signals of rows of role fit or of modules; and where a method reads them (`val`) those of rows of role val."""
         if not needs | val or step.unit == "tokens":
@@ -238,7 +241,7 @@ class _Builder:
             table["train"] = None
         return self.node("signals", f"signals for {case.model} on {case.data}", inputs, **table)
 
-    def finish(self, case: Case, seed: int, data: str, state: _State, label: str) -> None:
+    def finish(self, case: Case, seed: int, data: str, state: State, label: str) -> None:
         measured = self.table("measure", case.measure)
         where = f"{files.safe_name(case.arm)}/{files.safe_name(case.budget or 'all')}/seed{seed}"
         plan = state.cut or state.rows
@@ -274,7 +277,7 @@ def _on_every_row(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name not in OF_SUBSETS}
 
 
-def _plans(state: _State) -> dict[str, str]:
+def _plans(state: State) -> dict[str, str]:
     """Names of the links to the plans: `plan`, and `rows` for the rows when the model is cut too."""
     if state.rows and state.cut:
         return {"rows": state.rows, "plan": state.cut}

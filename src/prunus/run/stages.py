@@ -17,5 +17,6 @@ STAGES: dict[str, Stage] = {
     "apply": Stage(models_on_disk.apply_plan),
     "recover": Stage(models_on_disk.recover_model, version=2, trains=True, warm=warm, shorter=shorter.recover),
     "measure": Stage(measures_on_disk.measure_model, shorter=shorter.measure),
+    "pair": Stage(measures_on_disk.measure_pair),
     "report": Stage(measures_on_disk.write_report),
 }
