@@ -7,6 +7,7 @@
 - mask_lora: W + s (b a) * mask, before and after the merge.
 - scale_lora: W * (b a), both constant at the start so that b a = 1.
 - gate: (W + s b a) * mask, where the mask may change while training.
+- kept_path: W * gate + s b a, where the gate is whatever was set last, with its gradient.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn.utils import parametrize
 
 from prunus.core.errors import BadInput, UnknownName
 
-Kind = Literal["lora", "lora_prune", "mask_lora", "scale_lora", "gate"]
+Kind = Literal["lora", "lora_prune", "mask_lora", "scale_lora", "gate", "kept_path"]
 
 
 class Adapter(nn.Module):
@@ -37,6 +38,7 @@ class Adapter(nn.Module):
 
     Attributes:
         a: `[rank, inputs * taps]`; b: `[outputs, rank]`.
+        opening: of kept_path: broadcast over the stored weight; None is open.
     """
 
     mask: Tensor
@@ -52,6 +54,7 @@ class Adapter(nn.Module):
         if mask.shape != weight.shape:
             raise BadInput(f"the mask is {list(mask.shape)}, its weight {list(weight.shape)}")
         self.kind, self.scale, self.stored, self.merging = kind, scale, stored, False
+        self.opening: Tensor | None = None
         outputs = weight.shape[1] if stored else weight.shape[0]
         inputs = weight.numel() // outputs
         bound = 1 / math.sqrt(inputs)  # Kaiming-uniform with slope sqrt(5), the usual start
@@ -75,6 +78,8 @@ class Adapter(nn.Module):
             return (weight * product).to(weight.dtype)
         if self.kind == "gate":
             return ((weight + self.scale * product) * self.mask).to(weight.dtype)
+        if self.kind == "kept_path" and self.opening is not None:
+            weight = weight * self.opening
         masked = self.kind == "mask_lora" or (self.kind == "lora_prune" and self.merging)
         added = self.scale * (product * self.mask if masked else product)
         return (weight + added).to(weight.dtype)
