@@ -14,7 +14,7 @@ from contract.checks import generators_alone, threads
 from prunus.core.errors import BadInput, SplitError
 from prunus.flow.recover import recover
 
-recoveries = every("recovery")
+recoveries = every("recovery", rows=None)  # those of pairs of text: tests/recovery
 
 
 def settings(method) -> dict[str, object]:

@@ -17,7 +17,7 @@ from prunus.core.errors import BadInput
 from prunus.flow.weights import plan_weights
 
 UNIT = "weights"
-compensators = every("compensator", UNIT)
+compensators = every("compensator", UNIT, gives=None)
 MASK = np.random.RandomState(3).rand(8, 8) < 0.6
 
 

@@ -17,7 +17,7 @@ from prunus.core.score import Score
 from prunus.flow.channels import plan_channels, score_channels
 from prunus.flow.layers import plan_layers, score_layers
 from prunus.flow.search import plan_search
-from prunus.flow.weights import plan_weights
+from prunus.flow.weights import compensator_of, plan_weights
 from prunus.prunables.example import example_of
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.stream import TokenStream
@@ -68,8 +68,10 @@ def _weights(target: Any, found: Method, budget: Budget, options: Settings, sett
         names = registry.find(settings["allocate"], kind="allocator").keywords
         own = {name: settings.pop(name) for name in names if name in settings}
         settings["allocate_options"] = {**(settings.get("allocate_options") or {}), **own}
+    update = compensator_of(found, settings.get("compensate"))
+    theirs = {name: settings.pop(name) for name in (update.keywords if update is not None else ()) if name in settings}
     _known(plan_weights, settings, found)
-    return plan_weights(prunable, found, budget, options=options, **settings)
+    return plan_weights(prunable, found, budget, options={**options, **theirs}, **settings)
 
 
 def _layers(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:

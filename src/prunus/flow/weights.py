@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from prunus.allocate.matrices import Allocate, matrix_counts
 from prunus.core import registry
 from prunus.core.budget import Budget
-from prunus.core.edits import SetWeight
+from prunus.core.edits import Edit, LowRank, SetWeight
 from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
@@ -24,6 +24,7 @@ from prunus.flow.calls import with_rng
 from prunus.flow.signals import module_signals
 from prunus.graph.lines import to_lines
 from prunus.graph.record import named_tensors
+from prunus.prunables.edits import with_low_rank
 from prunus.prunables.model import ModelPrunable, as_lines, in_storage
 from prunus.select.within import keep_masks, pattern_of
 from prunus.signals.modules import ModuleSignals
@@ -126,7 +127,7 @@ def plan_weights(
     allocate: Allocate | None = None,
     allocate_options: Mapping[str, Any] | None = None,
     layers: str = "all",
-    compensate: str | None = None,
+    compensate: str | Sequence[str] | None = None,
     fisher_block: int = 50,
     temperature: float = 200.0,
     steps: int = 1,
@@ -159,21 +160,26 @@ def plan_weights(
         seed: for criteria that draw.
         options: the criterion's own.
     """
+    update = compensator_of(found, compensate)
     if steps != 1:
+        if update is not None and adds_low_rank(update):
+            raise BadInput(
+                f"{update.id} adds a path beside what is left in the end: with steps={steps}, compensate otherwise"
+            )
         given = {"data": data, "step": step, "general": general, "within": within, "minimum": minimum, "tail": tail}
         more = {"compensate": compensate, "fisher_block": fisher_block, "seed": seed, "options": options}
         more |= {"temperature": temperature, "allocate": allocate, "allocate_options": allocate_options}
         return _in_steps(prunable, found, budget, steps, signals, {**given, **more, "layers": layers})
-    update = compensator_of(found, compensate)
     if signals is None:
         needs = {need for one in (found, update) if one is not None for need in one.needs}
         told = {"fisher_block": fisher_block, "temperature": temperature}
         signals = _measured(prunable, found, needs, data, general, step, layers, **told)
-    if found.kind == "solver":
-        if allocate is not None:
-            raise BadInput(f"{found.id} solves every matrix at the same share: leave allocate= out")
-        return solve_weights(prunable, found, budget, signals=signals, within=within, layers=layers, options=options)
+    if found.kind == "solver" and allocate is not None:
+        raise BadInput(f"{found.id} solves every matrix at the same share: leave allocate= out")
     theirs = set(update.keywords if update else ()) - set(found.keywords)  # the compensator's alone
+    if found.kind == "solver":
+        settings: dict[str, Any] = {"signals": signals, "within": within, "layers": layers, "options": options}
+        return solve_weights(prunable, found, budget, update=update, **settings)
     own = {name: value for name, value in (options or {}).items() if name not in theirs}
     score = score_weights(prunable, found, signals=signals, layers=layers, seed=seed, options=own)
     rule = within or str(found.facts.get("within", "group"))
@@ -191,7 +197,7 @@ def plan_weights(
     if update is not None:
         made |= {"compensate": [update.id], "options": dict(options or {})}
     kept: dict[str, Kept] = {}
-    edits: list[SetWeight] = []
+    edits: list[Edit] = []
     groups = {group.name: group for group in chosen(prunable, layers)}
     for name, mask in masks:
         kept[name] = Kept.of_mask(mask)
@@ -218,22 +224,30 @@ def allocated(
     return matrix_counts(shapes, total, allocate, values=values, floors=budget.floor, options=options)
 
 
-def compensator_of(found: Method, asked: str | None) -> Method | None:
+def compensator_of(found: Method, asked: str | Sequence[str] | None) -> Method | None:
     """The compensator over weights that was asked for, or the method's own."""
-    name = asked or str(found.facts.get("compensate", "none"))
+    names = [asked] if isinstance(asked, str) else list(asked or ())
+    if len(names) > 1:
+        raise BadInput(f"weights take one compensator, not {', '.join(names)}")
+    name = (names or [""])[0] or str(found.facts.get("compensate", "none"))
     if name == "none":
         return None
     update = registry.find(name, kind="compensator", unit="weights")
-    if update.unit != "weights" or found.kind == "solver":
+    if update.unit != "weights" or (found.kind == "solver" and not adds_low_rank(update)):
         known = [one.name for one in registry.methods(unit="weights", kind="compensator")]
         why = "solves for its weights itself" if found.kind == "solver" else f"goes with one of {', '.join(known)}"
         raise BadInput(f"{found.id} {why}; compensate={name!r} can't follow it")
     return update
 
 
+def adds_low_rank(update: Method) -> bool:
+    """Whether a compensator adds a path beside the matrix, and leaves the matrix to the mask or the solver."""
+    return update.facts.get("gives") == "low_rank"
+
+
 def compensated_weights(
     prunable: ModelPrunable, groups: Mapping[str, Kept], plan: Plan, signals: ModuleSignals | None
-) -> tuple[SetWeight, ...]:
+) -> tuple[Edit, ...]:
     """What the compensator of a plan, with its options, makes of other masks: for the plan's controls."""
     (name,) = plan.provenance["compensate"]
     update, options = registry.find(name, kind="compensator"), plan.provenance.get("options") or {}
@@ -253,15 +267,30 @@ def _compensated(
     update: Method,
     signals: ModuleSignals | None,
     options: Mapping[str, Any],
-) -> SetWeight:
-    """New weights of one matrix under its mask."""
+) -> Edit:
+    """New weights of one matrix under its mask, or the path beside it."""
     view = matrix(prunable, group, signals)
     own = {name: value for name, value in options.items() if name in update.keywords}
+    if adds_low_rank(update):
+        return _beside(prunable, view, view.weight.float().numpy() * mask, update, own)
     with torch.no_grad():
         new = np.asarray(update.load()(view, mask, **own), dtype=np.float32)
     if not np.isfinite(new).all():
         raise NonFinite(f"{update.id} gave NaN or infinity in {group.name}: check its weights and the calibration data")
     return SetWeight(group.name, in_storage(prunable.model, group.name, new).numpy())
+
+
+def _beside(
+    prunable: ModelPrunable, view: Any, rest: np.ndarray, update: Method, options: Mapping[str, Any]
+) -> LowRank:
+    """A path beside what is left of one matrix, `rest [outputs, inputs * taps]`."""
+    path = view.name.rpartition(".")[0]
+    module = prunable.model.get_submodule(path)
+    if with_low_rank(module) is None:
+        kind = f"{path} is {type(module).__name__}"
+        raise BadInput(f"{update.id} needs plain linear layers or convolutions, {kind}: leave it out (layers='blocks')")
+    a, b = update.load()(view, rest, **options)
+    return LowRank(path, a.astype(np.float32), b.astype(np.float32))
 
 
 def runs(score: Score, budget: Budget, together: int, **settings: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -338,6 +367,7 @@ def solve_weights(
     signals: ModuleSignals | None,
     within: str | None = None,
     layers: str = "all",
+    update: Method | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Masks and new weights of every matrix, each solved alone from the statistics of its inputs.
@@ -349,7 +379,8 @@ def solve_weights(
         signals: of one calibration pass.
         within: group, or `n:m`.
         layers: see `score_weights`.
-        options: the solver's own.
+        update: a compensator that adds a path beside each solved matrix, or None.
+        options: the solver's own, and the compensator's.
 
     Raises:
         BudgetUnreachable: a matrix would keep nothing.
@@ -361,8 +392,9 @@ def solve_weights(
     if pattern is None and not budget.term.relative:
         raise BadInput(f"{found.id} prunes matrix by matrix: give a share, as '50% weights', not {budget.short()!r}")
     function, options = found.load(), dict(options or {})
+    after = {name: options.pop(name) for name in update.keywords if name in options} if update is not None else {}
     kept: dict[str, Kept] = {}
-    edits: list[SetWeight] = []
+    edits: list[Edit] = []
     for group in chosen(prunable, layers):
         view = matrix(prunable, group, signals)
         view.taps = _taps(prunable, group)
@@ -378,8 +410,11 @@ def solve_weights(
             )
         kept[group.name] = Kept.of_mask(mask)
         edits.append(SetWeight(group.name, in_storage(prunable.model, group.name, new).numpy()))
+        if update is not None:
+            edits.append(_beside(prunable, view, new, update, after))
     rule = ":".join(map(str, pattern or ("group",)))
-    made = {"method": found.id, "options": options, "layers": layers, "within": rule}
+    made = {"method": found.id, "options": {**options, **after}, "layers": layers, "within": rule}
+    made |= {} if update is None else {"compensate": [update.id]}
     return _plan(prunable, budget, kept, tuple(edits), made, signals)
 
 
@@ -387,7 +422,7 @@ def _plan(
     prunable: ModelPrunable,
     budget: Budget,
     kept: dict[str, Kept],
-    edits: tuple[SetWeight, ...],
+    edits: tuple[Edit, ...],
     made: dict[str, Any],
     signals: ModuleSignals | None,
 ) -> Plan:
@@ -395,6 +430,8 @@ def _plan(
         made = {**made, "signals": dict(signals.provenance)}
     dense = {"weights": float(sum(one.size for one in kept.values()))}
     planned = {"weights": float(sum(one.count for one in kept.values()))}
+    if beside := sum(edit.a.size + edit.b.size for edit in edits if isinstance(edit, LowRank)):
+        dense, planned = {**dense, "low_rank": 0.0}, {**planned, "low_rank": float(beside)}
     return Plan("weights", kept, budget, planned, dense, edits, {}, (), made, prunable.fingerprint())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunus.core.edits import AddBias, Bypass, Edit, Factor, LowRank, Rotate, SetWeight
 from prunus.core.errors import BadInput
 from prunus.graph.record import named_tensors
+from prunus.signals.scan import transposed
 
 
 class LowRankLinear(nn.Linear):
@@ -24,6 +25,42 @@ class LowRankLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """x `[..., in]` -> y `[..., out]`."""
         return F.linear(input, self.weight, self.bias) + F.linear(F.linear(input, self.low_rank_a), self.low_rank_b)
+
+
+class LowRankConv2d(nn.Conv2d):
+    """A convolution with a low-rank one beside it: `low_rank_a [rank, in * taps]` are its filters, `low_rank_b` mixes them."""
+
+    low_rank_a: nn.Parameter
+    low_rank_b: nn.Parameter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """x `[B, in, h, w]` -> y `[B, out, h', w']`."""
+        filters = self.low_rank_a.view(-1, *self.weight.shape[1:])
+        inner = self._conv_forward(input, filters, None)
+        return self._conv_forward(input, self.weight, self.bias) + F.conv2d(inner, self.low_rank_b[:, :, None, None])
+
+
+class LowRankStored(nn.Module):
+    """A linear layer that stores `[in, out]` (GPT-2's), with a low-rank part beside it."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    low_rank_a: nn.Parameter
+    low_rank_b: nn.Parameter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """x `[..., in]` -> y `[..., out]`."""
+        beside = F.linear(F.linear(input, self.low_rank_a), self.low_rank_b)
+        return F.linear(input, self.weight.T, self.bias) + beside
+
+
+def with_low_rank(module: nn.Module) -> type[nn.Module] | None:
+    """The class that this layer would have with a low-rank part beside it; None where there is no such class."""
+    if transposed(module):
+        return LowRankStored
+    if type(module) is nn.Conv2d and module.groups == 1:
+        return LowRankConv2d
+    return LowRankLinear if type(module) is nn.Linear else None
 
 
 def set_weights(model: nn.Module, edits: Iterable[Edit]) -> None:
@@ -91,12 +128,14 @@ def _add_bias(model: nn.Module, path: str, value: np.ndarray) -> None:
 
 def _low_rank(model: nn.Module, path: str, a: np.ndarray, b: np.ndarray) -> None:
     module = _owner(model, path)
-    if type(module) is not nn.Linear:
-        raise BadInput(f"a low-rank part needs nn.Linear, {path} is {type(module).__name__}")
-    module.__class__ = LowRankLinear
+    kind = with_low_rank(module)
+    if kind is None:
+        raise BadInput(f"a low-rank part needs a plain linear layer or convolution, {path} is {type(module).__name__}")
+    weight = module.get_parameter("weight")
+    module.__class__ = kind
     for name, value in (("low_rank_a", a), ("low_rank_b", b)):
-        tensor = torch.from_numpy(value).to(module.weight)
-        module.register_parameter(name, nn.Parameter(tensor, module.weight.requires_grad))
+        tensor = torch.from_numpy(value).to(weight)
+        module.register_parameter(name, nn.Parameter(tensor, weight.requires_grad))
 
 
 def _factor(model: nn.Module, path: str, u: np.ndarray, v: np.ndarray) -> None:

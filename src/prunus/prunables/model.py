@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunus.core.edits import Bypass
+from prunus.core.edits import Bypass, LowRank
 from prunus.core.errors import BadInput, FingerprintMismatch
 from prunus.core.fingerprint import fingerprint_model
 from prunus.core.plan import Plan
@@ -117,7 +117,8 @@ class ModelPrunable:
             return self.count({name: kept.count for name, kept in plan.groups.items()} if plan else None)
         if plan.unit == "weights":
             stays = float(sum(kept.count for kept in plan.groups.values()))
-            return {"params": float(_params(self.model)), "weights": stays}
+            beside = sum(edit.a.size + edit.b.size for edit in plan.edits if isinstance(edit, LowRank))
+            return {"params": float(_params(self.model) + beside), "weights": stays}
         small = self.apply(plan)
         cost = {"params": float(_params(small)), "layers": float(sum(kept.count for kept in plan.groups.values()))}
         return cost if self.example is None else cost | {"macs": ModelPrunable(small, self.example).count()["macs"]}

@@ -58,17 +58,29 @@ def trained(model: nn.Module, *, norms_only: bool) -> Iterator[None]:
     if not norms_only:
         yield
         return
-    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    norms = {p for module in model.modules() if is_norm(module) for p in module.parameters(recurse=False)}
+    norms = norm_parameters(model)
     if not norms:
         raise BadInput(f"{type(model).__name__} has no normalisation layer to train: leave norms_only out")
+    with only(model, norms):
+        yield
+
+
+@contextmanager
+def only(model: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]:
+    """Freeze all but these parameters for the time of the block; flags are restored."""
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         for parameter in flags:
-            parameter.requires_grad_(parameter in norms)
+            parameter.requires_grad_(parameter in chosen)
         yield
     finally:
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
+
+
+def norm_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """Weights and biases of normalisation layers."""
+    return {p for module in model.modules() if is_norm(module) for p in module.parameters(recurse=False)}
 
 
 def is_norm(module: nn.Module) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,3 +38,19 @@ def mixed(own: Tensor | None, student: Tensor, teacher: Tensor, *, alpha: float,
     """
     soft = divergence(student, teacher, temperature)
     return soft if own is None else (1 - alpha) * own + alpha * soft
+
+
+def hidden_gap(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Squared gap of hidden states relative to the teacher's mean square, summed over layers (Kurtic et al. 2023, SquareHead).
+
+    Args:
+        student, teacher: `[B, ...]` of each layer.
+
+    Returns:
+        `[B]`: rows share the denominator, so that their mean is the gap of the batch.
+    """
+    gaps = [
+        (ours - theirs).square().flatten(1).mean(1) / (theirs.square().mean() + torch.finfo(torch.bfloat16).eps)
+        for ours, theirs in zip(student, teacher, strict=True)
+    ]
+    return torch.stack(gaps).sum(0)

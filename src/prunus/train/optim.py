@@ -14,7 +14,7 @@ from prunus.core.errors import BadInput, UnknownName
 Curve = Callable[[float], float]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Optimizer = Literal["sgd", "adamw"] | MakeOptimizer | torch.optim.Optimizer
-Schedule = Literal["constant", "cosine", "step", "onecycle"] | Curve
+Schedule = Literal["constant", "linear", "cosine", "step", "onecycle"] | Curve
 
 
 def _cosine(progress: float) -> float:
@@ -31,7 +31,13 @@ def _onecycle(progress: float) -> float:
     return progress / 0.15 if progress < 0.15 else _cosine((progress - 0.15) / 0.85)
 
 
-CURVES: dict[str, Curve] = {"constant": lambda progress: 1.0, "cosine": _cosine, "step": _step, "onecycle": _onecycle}
+CURVES: dict[str, Curve] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": _cosine,
+    "step": _step,
+    "onecycle": _onecycle,
+}
 
 
 def curve(schedule: Schedule) -> Curve:
