@@ -257,19 +257,30 @@ def transposed(module: nn.Module) -> bool:
     return not isinstance(module, nn.Linear) and isinstance(getattr(module, "nf", None), int)
 
 
+def matrices_of(module: nn.Module) -> tuple[str, ...]:
+    """Names of the module's own weight matrices: `weight`, or those of a recurrent layer or cell (`weight_ih_l0`, ...)."""
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return tuple(name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_"))
+    return ("weight",) if is_matrix(module) else ()
+
+
 def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, ...]:
-    """One group per weight matrix, unit weights; ids run over `[outputs, inputs * taps]` row by row. Ties once."""
+    """One group per weight matrix, unit weights; ids run over `[outputs, inputs * taps]` row by row. Ties once.
+
+    The gates of a recurrent layer are stacked along the outputs of one matrix, as torch stores them.
+    """
     made: list[Group] = []
     seen: list[Tensor] = []
     for path, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if not is_matrix(module) or not isinstance(weight, Tensor) or any(weight is other for other in seen):
-            continue
-        seen.append(weight)
-        name = f"{path}.weight" if path else "weight"
-        axis = 1 if transposed(module) or getattr(module, "transposed", False) else 0
-        slot = Slot(name, axis, "writer", np.arange(weight.shape[axis], dtype=np.int64)[:, None])
-        made.append(Group(name, "weights", weight.numel(), (slot,), 1.0, type(module).__name__))
+        for own in matrices_of(module):
+            weight = getattr(module, own, None)
+            if not isinstance(weight, Tensor) or any(weight is other for other in seen):
+                continue
+            seen.append(weight)
+            name = f"{path}.{own}" if path else own
+            axis = 1 if transposed(module) or getattr(module, "transposed", False) else 0
+            slot = Slot(name, axis, "writer", np.arange(weight.shape[axis], dtype=np.int64)[:, None])
+            made.append(Group(name, "weights", weight.numel(), (slot,), 1.0, type(module).__name__))
     return tuple(made)
 
 
