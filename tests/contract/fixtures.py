@@ -163,7 +163,7 @@ def _recurrent() -> nn.Module:
     return seeded(Recurrent, 0).eval()
 
 
-MODELS = {"channels": _cnn, "weights": _cnn, "layers": _deep, "tokens": _vit, "recurrent": _recurrent}
+MODELS = {"channels": _cnn, "weights": _cnn, "layers": _deep, "ranks": _cnn, "tokens": _vit, "recurrent": _recurrent}
 
 
 def model(unit: str) -> nn.Module:
@@ -290,7 +290,7 @@ def needs_of(unit: str) -> frozenset[str]:
 def warm() -> None:
     """Record the graphs, measure the signals, run the libraries' first calls."""
     row_signals()
-    for unit in ("channels", "weights", "layers"):
+    for unit in ("channels", "weights", "layers", "ranks"):
         prunable(unit).groups(unit)
         prunable(unit).cost()
         measured(unit)

@@ -16,7 +16,7 @@ from prunus.flow.calls import asks_for
 from prunus.flow.search import plan_search
 
 searches = every("search")
-HALF = {"channels": "50% macs", "layers": "50% layers", "weights": "50% weights"}
+HALF = {"channels": "50% macs", "layers": "50% layers", "weights": "50% weights", "ranks": "60% params"}
 BRIEF = {"steps": 2, "rounds": 2}  # options that say how long
 
 
@@ -37,7 +37,7 @@ def test_asked_is_planned_is_got(method):
     assert 0 < plan.planned[term.quantity] <= term.limit(plan.dense[term.quantity])
     small = prunable.apply(plan)
     assert torch.isfinite(small(fixtures.draw(2, 1, 16, 16))).all()
-    if method.unit == "channels":
+    if method.unit in ("channels", "ranks"):
         assert plan.planned["params"] == sum(p.numel() for p in small.parameters())
     assert plan.provenance["method"] == method.id and plan.fingerprint == prunable.fingerprint()
 
@@ -68,10 +68,10 @@ def test_files_hold_all_of_it(method, tmp_path):
 
 @searches
 def test_extreme_budgets(method):
-    whole = planned(method, HALF[method.unit].replace("50", "100"))
+    whole = planned(method, f"100% {HALF[method.unit].split()[1]}")
     assert whole.removes_nothing
     with pytest.raises(BudgetUnreachable) as caught:
-        planned(method, HALF[method.unit].replace("50", "0"))
+        planned(method, f"0% {HALF[method.unit].split()[1]}")
     assert caught.value.nearest
 
 

@@ -27,13 +27,12 @@ from prunus.allocate.by_cost import Level, by_cost
 from prunus.channels.bn_scale import scale_members
 from prunus.channels.scale_threshold import energy_threshold, kept_above, vote
 from prunus.core.budget import Budget
-from prunus.core.edits import SetWeight
 from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite, UnknownName
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
 from prunus.core.registry import search
+from prunus.graph.changes import changes
 from prunus.graph.members import bind
-from prunus.graph.record import named_tensors
 from prunus.train.penalty import Penalty, Rule
 
 FIXED = 0.01  # the released threshold
@@ -158,16 +157,6 @@ def by_threshold(groups: Mapping[str, Group], model: nn.Module, how: str, energy
         limits = [FIXED if how == "fixed" else energy_threshold(scale, energy) for scale in scales]
         masks[name] = vote([kept_above(scale, limit) for scale, limit in zip(scales, limits)])
     return masks
-
-
-def changes(before: nn.Module, after: nn.Module) -> tuple[SetWeight, ...]:
-    """Everything that training changed, buffers included, as edits."""
-    old, new = named_tensors(before), named_tensors(after)
-    return tuple(
-        SetWeight(name, new[name].detach().float().cpu().numpy())
-        for name in sorted(new)
-        if new[name].is_floating_point() and not torch.equal(new[name], old[name].to(new[name]))
-    )
 
 
 def _scale(member: Any) -> np.ndarray:
