@@ -23,7 +23,7 @@ from prunus.maths.low_rank import Components, decomposed, tail_energy
 from prunus.maths.obs import cholesky, stacked
 
 
-@solver(unit="ranks", needs=("weight", "hessian"), scope="group", card="svd-llm")
+@solver(unit="ranks", needs=("weight", "hessian"), scope="group")
 def svd_llm(matrix: Any, *, damp: float = 1e-6) -> Components:
     """Parts of `W S`, mapped back.
 
