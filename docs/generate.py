@@ -51,8 +51,12 @@ EXAMPLES = {
     "search": {
         "channels": 'plan = px.plan(net, "{id}", "50% macs", data=rows, example=x)',
         "layers": 'plan = px.plan(net, "{id}", "drop 6 layers", data=texts)',
+        "ranks": 'plan = px.plan(net, "{id}", "60% params", data=rows, example=x)',
     },
-    "solver": {"weights": 'plan = px.plan(net, "{id}", "50% weights", data=calibration)'},
+    "solver": {
+        "weights": 'plan = px.plan(net, "{id}", "50% weights", data=calibration)',
+        "ranks": 'plan = px.plan(net, "{id}", "60% params", data=calibration)',
+    },
 }
 
 

@@ -53,6 +53,28 @@ def test_searches_read_the_rows_themselves(made, here):
     assert done("apply", "p", made / "dense", "--out", "less", "--json").json["got"]["params"]
 
 
+def test_ranks_are_planned_applied_and_read_again(made, here):
+    flags = ("--data", made / "train.npz", "--json")
+    found = done("plan", made / "dense", "svd_llm", "60% params", *flags, "--scope", "global", "--out", "p").json
+    assert found["unit"] == "ranks" and found["planned"]["params"] <= 0.6 * found["dense"]["params"]
+    got = done("apply", "p", made / "dense", "--out", "thin", "--json").json["got"]
+    assert {name: found["planned"][name] for name in ("params", "macs")} == got
+    again = done("measure", "thin", "--metrics", "params", "--json").json["results"]
+    assert next(row["value"] for row in again if row["metric"] == "params") == got["params"]
+    flags = ("--scheme", "spatial", "--out", "q", "--json")
+    assert done("plan", made / "dense", "ranks/svd", "60% params", *flags).json["method"] == "ranks/svd"
+    assert "does not belong" in refused(
+        2, "plan", made / "dense", "l1", "60% params", "--scheme", "spatial", "--out", "r"
+    )
+
+
+def test_shared_weights_are_counted_once(made, here):
+    done("plan", made / "dense", "stable_rps", "10% weights", "--out", "p")
+    found = done("apply", "p", made / "dense", "--out", "shared", "--json").json
+    assert found["got"]["weights"] == found["planned"]["weights"] <= 0.1 * found["dense"]["weights"]
+    assert found["got"]["params"] < 0.5 * found["dense"]["weights"]
+
+
 def test_folders_load_in_python(made, here):
     done("apply", made / "cut", made / "dense", "--out", "half")
     net = px.load("half", like=px.open_model("prunus:tinycnn", weights="random"))

@@ -132,6 +132,17 @@ class Deep(nn.Module):
         return self.last(self.blocks(self.first(x.flatten(1))))
 
 
+class Recurrent(nn.Module):
+    """Images read line by line by a GRU."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.cell, self.last = nn.GRU(16, width, batch_first=True), nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.cell(x[:, 0])[0][:, -1])
+
+
 @cache
 def _vit() -> nn.Module:
     return seeded(TinyViT, 0, size=16, patch=2, channels=1, dim=16, depth=2, heads=2, classes=4)
@@ -147,12 +158,22 @@ def _deep() -> nn.Module:
     return seeded(Deep, 0).eval()
 
 
-MODELS = {"channels": _cnn, "weights": _cnn, "layers": _deep, "tokens": _vit}
+@cache
+def _recurrent() -> nn.Module:
+    return seeded(Recurrent, 0).eval()
+
+
+MODELS = {"channels": _cnn, "weights": _cnn, "layers": _deep, "ranks": _cnn, "tokens": _vit, "recurrent": _recurrent}
 
 
 def model(unit: str) -> nn.Module:
     """A new copy of the network whose units are pruned: groups of 8 and 64 channels, 16 layers."""
     return copy.deepcopy(MODELS[unit]())
+
+
+def of(method: Any) -> str:
+    """Which of the networks a method is tried on: that of its unit, unless it knows one kind of layer only."""
+    return str(method.facts.get("of", method.unit))
 
 
 def vit() -> nn.Module:
@@ -269,7 +290,7 @@ def needs_of(unit: str) -> frozenset[str]:
 def warm() -> None:
     """Record the graphs, measure the signals, run the libraries' first calls."""
     row_signals()
-    for unit in ("channels", "weights", "layers"):
+    for unit in ("channels", "weights", "layers", "ranks"):
         prunable(unit).groups(unit)
         prunable(unit).cost()
         measured(unit)

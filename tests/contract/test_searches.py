@@ -16,14 +16,14 @@ from prunus.flow.calls import asks_for
 from prunus.flow.search import plan_search
 
 searches = every("search")
-HALF = {"channels": "50% macs", "layers": "50% layers", "weights": "50% weights"}
+HALF = {"channels": "50% macs", "layers": "50% layers", "weights": "50% weights", "ranks": "60% params"}
 BRIEF = {"steps": 2, "rounds": 2}  # options that say how long
 
 
 def planned(method, budget="", prunable=None, **settings) -> Plan:
     settings = {"data": fixtures.dataset(), "options": brief(method), **settings}
     chosen = Budget.parse(budget or HALF[method.unit])
-    return plan_search(prunable or fixtures.prunable(method.unit), method, chosen, **settings)
+    return plan_search(prunable or fixtures.prunable(fixtures.of(method)), method, chosen, **settings)
 
 
 def brief(method) -> dict:
@@ -32,12 +32,12 @@ def brief(method) -> dict:
 
 @searches
 def test_asked_is_planned_is_got(method):
-    prunable, plan = fixtures.prunable(method.unit), planned(method)
+    prunable, plan = fixtures.prunable(fixtures.of(method)), planned(method)
     (term,) = plan.asked.terms
     assert 0 < plan.planned[term.quantity] <= term.limit(plan.dense[term.quantity])
     small = prunable.apply(plan)
     assert torch.isfinite(small(fixtures.draw(2, 1, 16, 16))).all()
-    if method.unit == "channels":
+    if method.unit in ("channels", "ranks"):
         assert plan.planned["params"] == sum(p.numel() for p in small.parameters())
     assert plan.provenance["method"] == method.id and plan.fingerprint == prunable.fingerprint()
 
@@ -46,12 +46,12 @@ def test_asked_is_planned_is_got(method):
 def test_bytes_depend_on_nothing_but_data_and_seed(method, tmp_path):
     first = contents(planned(method), tmp_path / "first")
     with threads(1):
-        assert contents(planned(method, prunable=fixtures.fresh(method.unit)), tmp_path / "again") == first
+        assert contents(planned(method, prunable=fixtures.fresh(fixtures.of(method))), tmp_path / "again") == first
 
 
 @searches
 def test_planning_changes_nothing(method):
-    fresh = fixtures.fresh(method.unit)
+    fresh = fixtures.fresh(fixtures.of(method))
     with untouched(fresh.model):
         plan = planned(method, prunable=fresh)
     fresh.apply(plan)
@@ -62,16 +62,16 @@ def test_planning_changes_nothing(method):
 def test_files_hold_all_of_it(method, tmp_path):
     plan = planned(method)
     round_trip(plan, tmp_path / "plan")
-    x, apply = fixtures.draw(2, 1, 16, 16), fixtures.prunable(method.unit).apply
+    x, apply = fixtures.draw(2, 1, 16, 16), fixtures.prunable(fixtures.of(method)).apply
     torch.testing.assert_close(apply(Plan.load(tmp_path / "plan"))(x), apply(plan)(x), rtol=0, atol=0)
 
 
 @searches
 def test_extreme_budgets(method):
-    whole = planned(method, HALF[method.unit].replace("50", "100"))
+    whole = planned(method, f"100% {HALF[method.unit].split()[1]}")
     assert whole.removes_nothing
     with pytest.raises(BudgetUnreachable) as caught:
-        planned(method, HALF[method.unit].replace("50", "0"))
+        planned(method, f"0% {HALF[method.unit].split()[1]}")
     assert caught.value.nearest
 
 
@@ -84,7 +84,7 @@ def test_rows_it_needs_are_asked_for_and_test_rows_refused(method):
         planned(method, data=None)
     with pytest.raises(SplitError):
         planned(method, data=fixtures.dataset(role="test"))
-    fresh = fixtures.fresh(method.unit)
+    fresh = fixtures.fresh(fixtures.of(method))
     with torch.no_grad():
         next(iter(fresh.model.parameters())).fill_(float("nan"))
     with pytest.raises(NonFinite):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import prunus as px
 from graph.zoo import make
 from prunus.core.budget import Budget
 from prunus.core.edits import AddBias, Bypass, Factor, LowRank, SetWeight
@@ -124,6 +125,38 @@ def test_every_matrix_once_in_weight_groups():
     model, example = make("llama_tied")
     names = [group.name for group in ModelPrunable(model, example).groups("weights")]
     assert len(names) == len(set(names)) == 2 * 7 + 1
+
+
+class Reader(nn.Module):
+    """Two recurrent layers, a cell and an output layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.cell, self.out = nn.LSTM(4, 6, 2), nn.GRUCell(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(self.cell(self.rnn(x)[0][-1]))
+
+
+def test_recurrent_matrices_are_weights_too():
+    prunable = ModelPrunable(Reader(), torch.zeros(7, 2, 4))
+    sizes = {group.name: group.size for group in prunable.groups("weights")}
+    assert sizes == {
+        "rnn.weight_ih_l0": 96, "rnn.weight_hh_l0": 144, "rnn.weight_ih_l1": 144, "rnn.weight_hh_l1": 144,
+        "cell.weight_ih": 90, "cell.weight_hh": 75, "out.weight": 15,
+    }  # fmt: skip
+    plan = px.plan(prunable, "magnitude", "50% weights", within="all", minimum=0, layers="recurrent")
+    assert set(plan.groups) == set(sizes) - {"out.weight"}
+    sparse = plan.apply(prunable)
+    for name, one in plan.groups.items():
+        assert int(sparse.get_parameter(name).count_nonzero()) == one.count
+    x = torch.randn(7, 2, 4)
+    assert not torch.equal(sparse(x), prunable.model(x))
+    assert set(px.plan(prunable, "magnitude", "50% weights", layers="feedforward").groups) == {"out.weight"}
+    with pytest.raises(BadInput, match="layers='feedforward'"):
+        px.plan(prunable, "wanda", "50% weights", data=[(torch.randn(7, 2, 4), None)])
+    with pytest.raises(BadInput, match="is recurrent"):
+        px.plan(prunable, "icbs", "50% weights", data=[(torch.randn(7, 2, 4), torch.zeros(2, dtype=torch.long))])
 
 
 @pytest.mark.parametrize("name", ["llama", "bert", "gpt2"])

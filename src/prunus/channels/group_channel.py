@@ -23,13 +23,14 @@ import numpy as np
 from torch import Tensor
 
 from prunus.channels.bn_scale import bn_scale
-from prunus.channels.masksparsity import changes, penalised, scales_of
+from prunus.channels.masksparsity import penalised, scales_of
 from prunus.channels.scale_threshold import share_threshold
 from prunus.core.budget import Budget
 from prunus.core.edits import SetWeight
 from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
 from prunus.core.plan import Kept, Plan
 from prunus.core.registry import search
+from prunus.graph.changes import changes
 from prunus.graph.members import bind
 from prunus.graph.scales import heights, part
 from prunus.graph.trace import run

@@ -115,18 +115,28 @@ def _tell(plan: Plan, model: inputs.Model, small: nn.Module, mode: str, place: P
     ]
     result = {"unit": plan.unit, "asked": str(plan.asked), "planned": dict(plan.planned), "got": got, "mode": mode}
     result |= {"dense": dict(plan.dense), "plans": len(model.plans) + 1, "out": str(place)}
-    masked = plan.unit == "weights" or mode == "mask"
+    from prunus.prunables.model import shares
+
     lines = [f"asked    {plan.asked}", "", table(rows), "", f"written  {place}"]
-    lines += ["masked: its size and its time are unchanged"] if masked else []
+    if shares(plan):
+        lines += ["shared: fewer numbers are stored and trained; its time is not less than before. Train it now"]
+    elif plan.unit == "weights" or mode == "mask":
+        lines += ["masked: its size and its time are unchanged"]
     show(result, as_json=as_json, text="\n".join(lines))
 
 
 def _counted(plan: Plan, small: nn.Module) -> dict[str, float]:
     """Parameters, and MACs where the plan says what the model is called with."""
+    from prunus.prunables.model import shares
+    from prunus.train.sharing import shared_numbers
+
     got = {"params": float(sum(parameter.numel() for parameter in small.parameters()))}
-    if plan.unit == "weights":
+    if plan.unit == "weights" and shares(plan):
+        alone = [name for name in plan.groups if name in dict(small.named_parameters())]
+        got["weights"] = float(shared_numbers(small) + sum(small.get_parameter(name).numel() for name in alone))
+    elif plan.unit == "weights":
         got["weights"] = float(sum(int((small.get_parameter(name) != 0).sum()) for name in plan.groups))
-    if plan.unit in ("channels", "layers") and plan.provenance.get("example"):
+    if plan.unit in ("channels", "layers", "ranks") and plan.provenance.get("example"):
         from prunus.graph.example import restore
         from prunus.prunables.model import ModelPrunable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -76,26 +77,73 @@ def assign(pairs: Sequence[tuple[str, str]], *methods: Method, also: Iterable[st
     return found
 
 
-def find_method(name: str, unit: str, kind: str | tuple[str, ...], why: str) -> Method:
+def find_method(name: str, units: str | tuple[str, ...], kind: str | tuple[str, ...], why: str) -> Method:
     """A method for a unit; one that exists for another unit is named as such.
 
     Args:
         name: id or bare name.
-        unit: rows, channels, ...
+        units: rows, channels, ...; the first of several that has the name.
         kind: criterion, ...
         why: where the unit comes from: "the budget '50% rows' is over rows".
     """
+    units = (units,) if isinstance(units, str) else units
     try:
-        found = registry.find(name, unit=unit, kind=kind)
+        found = registry.find_first(name, units, kind)
     except UnknownName:
         kinds = (kind,) if isinstance(kind, str) else kind
         others = [one.id for one in registry.methods() if one.name == name and one.kind in kinds]
         if not others:
             raise
         raise BadInput(f"{name} is {' or '.join(others)}, but {why}") from None
-    if found.unit not in (unit, ""):
+    if found.unit not in (*units, ""):
         raise BadInput(f"{found.id} removes {found.unit}, but {why}")
     return found
+
+
+def settings_of(unit: str) -> tuple[str, ...]:
+    """The verb's flags that the planner of a unit has."""
+    from prunus.flow.channels import plan_channels
+    from prunus.flow.layers import plan_layers
+    from prunus.flow.ranks import plan_ranks
+    from prunus.flow.weights import plan_weights
+    from prunus.prunables.stream import TokenStream
+
+    planners = {
+        "channels": plan_channels, "layers": plan_layers, "weights": plan_weights, "ranks": plan_ranks,
+        "tokens": TokenStream.plan,
+    }  # fmt: skip
+    if unit not in planners:
+        raise BadInput(f"plans over {unit} are not made by this version; by it: rows, {', '.join(planners)}")
+    return tuple(inspect.signature(planners[unit]).parameters)
+
+
+def refuse_unfit(settings: dict[str, Any], known: tuple[str, ...], unit: str) -> None:
+    """Refuse a flag of the verb that the planner of the unit does not have."""
+    for name in settings:
+        if name not in known:
+            fits = [f"--{other.replace('_', '-')}" for other in known if other in FLAGS]
+            raise BadInput(
+                f"--{name.replace('_', '-')} does not belong to plans over {unit}; these do: {', '.join(fits) or 'none'}"
+            )
+
+
+FLAGS = (
+    *(
+        "select",
+        "allocate",
+        "over",
+        "val",
+        "max_ram",
+        "scope",
+        "scheme",
+        "normalise",
+        "compensate",
+        "within",
+        "layers",
+        "at",
+    ),
+    *("floor_share", "minimum", "tail", "positions", "unweighted"),
+)
 
 
 def own_flags(context: typer.Context) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +27,7 @@ from prunus.cli.flags import (
     Size,
 )  # fmt: skip
 from prunus.cli.forecast import nothing_to_time
-from prunus.cli.options import EXTRA, arguments, assign, find_method, own_flags
+from prunus.cli.options import EXTRA, arguments, assign, find_method, own_flags, refuse_unfit, settings_of
 from prunus.cli.show import facts, new_place, note, show, table
 from prunus.core import registry
 from prunus.core.budget import Budget
@@ -62,11 +61,16 @@ def plan(
     val: Annotated[
         str, typer.Option(help="Rows: folder of `prunus signals` of validation rows (by_recall, glister).")
     ] = "",
-    scope: Annotated[str, typer.Option(help="Channels: ranked together: global, group or isomorphic.")] = "",
+    scope: Annotated[
+        str, typer.Option(help="Ranked together: channels global, group or isomorphic; ranks global or group.")
+    ] = "",
+    scheme: Annotated[str, typer.Option(help="Ranks: how kernels are split: channel, spatial or decouple.")] = "",
     normalise: Annotated[str, typer.Option(help="Channels: what makes groups comparable.")] = "",
     compensate: Annotated[str, typer.Option(help="Channels: joint_ls, sweep, mean_bias or none, with commas.")] = "",
     within: Annotated[str, typer.Option(help="Weights: all, group, output, cumulative. Rows: all or class.")] = "",
-    layers: Annotated[str, typer.Option(help="Weights: all, or blocks (default for language models).")] = "",
+    layers: Annotated[
+        str, typer.Option(help="Weights, ranks: all, or blocks (default for language models); weights: recurrent, ...")
+    ] = "",
     floor_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Channels: least share of each group that stays.")
     ] = None,
@@ -110,7 +114,7 @@ def plan(
     place = Path("plan") if dry_run else new_place(out, overwrite=overwrite)
     chosen: Settings = {
         "select": select, "allocate": allocate, "over": over, "val": val, "max_ram": max_ram,
-        "scope": scope, "normalise": normalise, "within": within,
+        "scope": scope, "scheme": scheme, "normalise": normalise, "within": within,
         "compensate": compensate.split(",") if compensate else "", "layers": layers, "at": at,
         "floor_share": floor_share, "minimum": minimum, "tail": tail, "positions": positions,
         "unweighted": unweighted or None,
@@ -183,7 +187,7 @@ def rows_plan(scored: tuple[Score, Any], budget: Budget, settings: Settings, pic
 
     score, data = scored
     selector = find_selector(settings.get("select") or default_selector(score))
-    _refuse_unfit(settings, ("select", "allocate", "over", "val", "max_ram", "within", "unweighted"), "rows")
+    refuse_unfit(settings, ("select", "allocate", "over", "val", "max_ram", "within", "unweighted"), "rows")
     pairs = [*pick["pairs"], *([("within", settings["within"])] if "within" in settings else [])]
     parts = [registry.find(settings["allocate"], kind="allocator")] if "allocate" in settings else []
     options, *of_split = assign(pairs, selector, *parts, also=pick["flags"])
@@ -238,8 +242,8 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
         raise BadInput(
             f"{given[0]} is a model, the budget {budget.short()!r} is over rows: name rows, or write '50% macs'"
         )
-    method = find_method(given[1], budget.unit, CHOOSERS, f"the budget {budget.short()!r} is over {budget.unit}")
-    _refuse_unfit(settings, _settings_of(method.unit), method.unit)
+    method = find_method(given[1], budget.units, CHOOSERS, f"the budget {budget.short()!r} is over {budget.unit}")
+    refuse_unfit(settings, settings_of(method.unit), method.unit)
     options = assign(pick["pairs"], method, also=pick["flags"])[0]
     opened = inputs.open_model(given[0], like=pick["like"], allow_code=pick["allow_code"])
     if method.unit == "tokens":
@@ -256,7 +260,8 @@ def _of_model(given: list[str], budget: Budget, settings: Settings, pick: Settin
     )  # fmt: skip
     if found is None:
         return None
-    if method.unit == "weights" and "layers" not in settings and hasattr(opened.net, "config"):
+    cut_inside = method.unit == "weights" or (method.unit == "ranks" and method.kind == "solver")
+    if cut_inside and "layers" not in settings and hasattr(opened.net, "config"):
         settings = {**settings, "layers": "blocks"}  # embeddings and heads are left alone, as everyone does
     # A search measures what it needs on the rows themselves.
     measured: Settings = {"data": found.data} if method.kind == "search" else {"signals": found.signals}
@@ -300,34 +305,6 @@ def compensators_of(method: registry.Method, settings: Settings) -> list[registr
         if method.unit in ("channels", "weights")
         else []
     )
-
-
-def _settings_of(unit: str) -> tuple[str, ...]:
-    """The verb's flags that the planner of a unit has."""
-    from prunus.flow.channels import plan_channels
-    from prunus.flow.layers import plan_layers
-    from prunus.flow.weights import plan_weights
-    from prunus.prunables.stream import TokenStream
-
-    planners = {"channels": plan_channels, "layers": plan_layers, "weights": plan_weights, "tokens": TokenStream.plan}
-    if unit not in planners:
-        raise BadInput(f"plans over {unit} are not made by this version; by it: rows, {', '.join(planners)}")
-    return tuple(inspect.signature(planners[unit]).parameters)
-
-
-def _refuse_unfit(settings: Settings, known: tuple[str, ...], unit: str) -> None:
-    for name in settings:
-        if name not in known:
-            fits = [f"--{other.replace('_', '-')}" for other in known if other in FLAGS]
-            raise BadInput(
-                f"--{name.replace('_', '-')} does not belong to plans over {unit}; these do: {', '.join(fits) or 'none'}"
-            )
-
-
-FLAGS = (
-    *("select", "allocate", "over", "val", "max_ram", "scope", "normalise", "compensate", "within", "layers", "at"),
-    *("floor_share", "minimum", "tail", "positions", "unweighted"),
-)
 
 
 def tell(made: Plan, place: Path, *, as_json: bool) -> None:

@@ -190,6 +190,14 @@ class Budget:
             raise BadInput(f"one plan removes one unit, the budget names {' and '.join(own)}: make one plan for each")
         return own[0] if own else UNIT_OF[self.terms[0].quantity]
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Every unit whose removal can meet it, the usual one first: params and macs fall with channels, and with ranks."""
+        others = (
+            ("ranks",) if self.unit == "channels" and all(t.quantity in ("params", "macs") for t in self.terms) else ()
+        )
+        return (self.unit, *others)
+
     def step(self, size: int) -> int:
         """What the kept count of a group of `size` units is a multiple of."""
         if self.round_to is not None:

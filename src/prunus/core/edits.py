@@ -5,7 +5,7 @@ Arrays are numpy, float32 or float64. Names are those of the DENSE model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from prunus.core.errors import CorruptFile
@@ -41,11 +41,16 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """Replace a linear module by two: y = u (v x); `v [rank, inputs]`, `u [outputs, rank]`."""
+    """Replace a module by two thinner ones: y = u (v x).
+
+    Linear: `v [rank, inputs]`, `u [outputs, rank]`. Convolution: the flattened weights of the first and second one, by the schemes of
+    `maths.rank_parts`.
+    """
 
     module: str
     u: np.ndarray
     v: np.ndarray
+    scheme: str = "channel"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +69,34 @@ class Bypass:
     module: str
 
 
-Edit = SetWeight | AddBias | LowRank | Factor | Rotate | Bypass
-KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (SetWeight, AddBias, LowRank, Factor, Rotate, Bypass)}
+@dataclass(frozen=True, eq=False)
+class Share:
+    """A parameter reads an array that all Share edits of a plan share: scale * sign * array[place].
+
+    Attributes:
+        parameter: that gives up its own numbers.
+        size: cells of the array.
+        offset: of its first element in the flat order of all that share.
+        seed: of places, signs and the start of the array.
+        mapper, rule: as in `maths.sharing`.
+        start: new or weights.
+        settings: float64 `[2]`: its scale, and the half width of the array's start.
+    """
+
+    parameter: str
+    size: int
+    offset: int
+    seed: int
+    mapper: str
+    rule: str
+    start: str
+    settings: np.ndarray
+
+
+Edit = Share | SetWeight | AddBias | LowRank | Factor | Rotate | Bypass
+KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Share, SetWeight, AddBias, LowRank, Factor, Rotate, Bypass)
+}
 
 
 def to_json(edits: tuple[Edit, ...]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -91,6 +122,12 @@ def from_json(entries: list[dict[str, Any]], arrays: dict[str, np.ndarray]) -> t
         kind = KINDS.get(entry["edit"])
         if kind is None:
             raise CorruptFile(f"the plan has an edit {entry['edit']!r} that this prunus does not know")
-        given = {f.name: entry[f.name] if f.name in entry else arrays[f"edits/{number}/{f.name}"] for f in fields(kind)}
-        edits.append(kind(**given))
+        given = {f.name: entry[f.name] for f in fields(kind) if f.name in entry}
+        apart = [f for f in fields(kind) if f.name not in entry]
+        held = {
+            f.name: f"edits/{number}/{f.name}"
+            for f in apart
+            if f.default is MISSING or f"edits/{number}/{f.name}" in arrays
+        }
+        edits.append(kind(**given, **{name: arrays[key] for name, key in held.items()}))
     return tuple(edits)

@@ -316,6 +316,17 @@ def methods(unit: str | None = None, kind: str | None = None, needs: str | None 
     )
 
 
+def find_first(name: str, units: tuple[str, ...], kind: str | tuple[str, ...] | None = None) -> Method:
+    """`find` for the first of the units that has a method of this name; where none has, the error is that of the first."""
+    for unit in units[1:]:
+        if "/" not in name and not any(one.name == name for one in methods(unit=units[0])):
+            try:
+                return find(name, unit=unit, kind=kind)
+            except UnknownName:
+                continue
+    return find(name, unit=units[0], kind=kind)
+
+
 def find(name: str, *, unit: str | None = None, kind: str | tuple[str, ...] | None = None) -> Method:
     """A method by id (`rows/el2n`) or by bare name where that is unique for the unit and kind.
 

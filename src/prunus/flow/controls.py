@@ -13,9 +13,10 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.rng import Rng
 from prunus.flow.channels import compensated
 from prunus.flow.layers import bypasses
+from prunus.flow.ranks import factored
 from prunus.flow.weights import compensated_weights
 from prunus.prunables import stream
-from prunus.prunables.model import ModelPrunable
+from prunus.prunables.model import ModelPrunable, shares
 from prunus.signals.modules import ModuleSignals
 
 
@@ -23,7 +24,7 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
     """A plan that keeps as many units of every group as `plan` does, drawn at random among those it may touch.
 
     Args:
-        plan: over rows, channels, weights, layers or tokens.
+        plan: over rows, channels, weights, layers, ranks or tokens.
         seed: of the draw.
         prunable: the model, where the plan has compensators to run again or blocks that can't go.
         signals: what its compensators read.
@@ -33,6 +34,10 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
     """
     if plan.unit == "tokens":  # a policy: its ids are ranks, so the rule is what is drawn
         return stream.random_like(plan, seed)
+    if shares(plan):
+        raise BadInput(
+            "no weight goes under this plan, so none can be drawn: lay a plan of weights/random with its budget beside it"
+        )
     rng = Rng(seed, f"control/{plan.unit}")
     if plan.unit == "layers" and isinstance(prunable, ModelPrunable):
         prunable.graph_for(plan)
@@ -50,6 +55,10 @@ def random_like(plan: Plan, seed: int, *, prunable: Any = None, signals: ModuleS
         control = replace(control, edits=compensated(prunable, groups, methods, signals))
     if plan.unit == "layers" and isinstance(prunable, ModelPrunable):
         control = replace(control, edits=bypasses(prunable, groups))
+    if plan.unit == "ranks":
+        if not isinstance(prunable, ModelPrunable):
+            raise BadInput("the control of a plan over ranks is made of the dense weights: give it the model")
+        control = replace(control, edits=factored(prunable, groups, str(plan.provenance["scheme"])))
     return control
 
 

@@ -34,8 +34,7 @@ def score(target: Any, method: str, /, **settings: Any) -> Score:
     Raises:
         BadInput: a setting nobody knows, or signals that are missing and can't be measured.
     """
-    unit = "rows" if _is_data(target) else ""
-    found = _method(method, unit or None, ("criterion",))
+    found = _method(method, ("rows",) if _is_data(target) else (), ("criterion",))
     _, options = _settings(found, settings)
     if found.unit == "rows":
         from prunus.flow.rows import score_rows
@@ -82,7 +81,7 @@ def plan(target: Any, /, *what: Any, **settings: Any) -> Plan:
         raise BadInput("px.plan takes (score, budget) or (data or model, method, budget)")
     method, budget = str(what[0]), _budget(what[1], settings)
     if budget.unit == "rows":
-        found = _method(method, "rows", ("criterion",))
+        found = _method(method, ("rows",), ("criterion",))
         _, options = _settings(found, settings)
         own = {name: settings.pop(name) for name in ("signals", "model", "fit", "step") if name in settings}
         own |= {name: settings[name] for name in ("quarantine", "max_ram") if name in settings}
@@ -90,7 +89,7 @@ def plan(target: Any, /, *what: Any, **settings: Any) -> Plan:
         return _from_score(made, budget, {k: v for k, v in settings.items() if k not in options})
     from prunus.flow import units
 
-    found = _method(method, budget.unit, CHOOSERS)
+    found = _method(method, budget.units, CHOOSERS)
     rest, options = _settings(found, settings)
     if found.unit not in units.PLANNERS:
         raise BadInput(f"{found.id}: plans over {found.unit} are not made by this version")
@@ -129,10 +128,10 @@ def _budget(given: str | Budget, settings: dict[str, Any]) -> Budget:
     return Budget.parse(given, **options)
 
 
-def _method(name: str, unit: str | None, kinds: tuple[str, ...]) -> Method:
-    found = registry.find(name, unit=unit, kind=kinds)
-    if unit and found.unit not in (unit, ""):
-        raise BadInput(f"{found.id} removes {found.unit}, the budget is over {unit}")
+def _method(name: str, units: tuple[str, ...], kinds: tuple[str, ...]) -> Method:
+    found = registry.find_first(name, units, kinds) if units else registry.find(name, kind=kinds)
+    if units and found.unit not in (*units, ""):
+        raise BadInput(f"{found.id} removes {found.unit}, the budget is over {units[0]}")
     return found
 
 

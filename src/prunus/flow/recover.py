@@ -15,7 +15,7 @@ from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.flow.calls import asks_for, takes_any
-from prunus.prunables.model import in_storage
+from prunus.prunables.model import in_storage, shares
 from prunus.train.copies import copied
 from prunus.train.kinds import BatchNorm
 
@@ -70,7 +70,7 @@ def recover(
 
 def masks_of(model: nn.Module, plan: Plan | None) -> dict[str, Any] | None:
     """bool masks by parameter name, for a plan over weights."""
-    if plan is None or plan.unit != "weights":
+    if plan is None or plan.unit != "weights" or shares(plan):
         return None
     return {name: in_storage(model, name, one.mask()) for name, one in plan.groups.items()}
 

@@ -16,6 +16,7 @@ from prunus.core.registry import Method
 from prunus.core.score import Score
 from prunus.flow.channels import plan_channels, score_channels
 from prunus.flow.layers import plan_layers, score_layers
+from prunus.flow.ranks import plan_ranks
 from prunus.flow.search import plan_search
 from prunus.flow.weights import compensator_of, plan_weights
 from prunus.prunables.example import example_of
@@ -31,7 +32,9 @@ def model_of(target: Any, settings: Settings) -> ModelPrunable:
     if isinstance(target, ModelPrunable):
         return target
     if not isinstance(target, nn.Module):
-        raise BadInput(f"channels, weights and layers are taken from a torch model, not from a {type(target).__name__}")
+        raise BadInput(
+            f"channels, weights, layers and ranks are taken from a torch model, not from a {type(target).__name__}"
+        )
     if example is None and settings.get("data") is not None:
         example = example_of(settings["data"], target)
     return ModelPrunable(target, example, step=settings.get("step"))
@@ -82,6 +85,14 @@ def _layers(target: Any, found: Method, budget: Budget, options: Settings, setti
     return plan_layers(prunable, found, budget, options=options, **settings)
 
 
+def _ranks(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
+    prunable = model_of(target, settings)
+    if found.kind == "search":
+        return _search(prunable, found, budget, options, settings)
+    _known(plan_ranks, settings, found)
+    return plan_ranks(prunable, found, budget, options=options, **settings)
+
+
 def _tokens(target: Any, found: Method, budget: Budget, options: Settings, settings: Settings) -> Plan:
     stream = target if isinstance(target, TokenStream) else TokenStream(target)
     _known(stream.plan, settings, found)
@@ -92,6 +103,7 @@ PLANNERS: dict[str, Callable[[Any, Method, Budget, Settings, Settings], Plan]] =
     "channels": _channels,
     "weights": _weights,
     "layers": _layers,
+    "ranks": _ranks,
     "tokens": _tokens,
 }
 

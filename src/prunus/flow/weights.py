@@ -14,7 +14,7 @@ from prunus.allocate.matrices import Allocate, matrix_counts
 from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.edits import Edit, LowRank, SetWeight
-from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
+from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite, UnknownName
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
 from prunus.core.registry import Method
@@ -28,6 +28,7 @@ from prunus.prunables.edits import with_low_rank
 from prunus.prunables.model import ModelPrunable, as_lines, in_storage
 from prunus.select.within import keep_masks, pattern_of
 from prunus.signals.modules import ModuleSignals
+from prunus.weights.rnn_sparsity import SIDES, recurrent
 
 BY_WEIGHT = frozenset({"grad", "grad_square", "hessian_gradient"})  # signals in the shape of the stored weight
 
@@ -47,7 +48,8 @@ def score_weights(
         prunable: the model.
         found: a criterion over weights.
         signals: of one calibration pass.
-        layers: `all`, or `blocks`: only matrices inside repeated blocks, as language-model pruners do (no embedding, no head).
+        layers: `all`; `blocks`: only matrices inside repeated blocks, as language-model pruners do (no embedding, no head);
+            `recurrent`, `i2h`, `h2h`: only those of recurrent layers, or of one of their two kinds; `feedforward`: all others.
         seed: for criteria that draw.
         options: the criterion's own.
     """
@@ -86,8 +88,12 @@ def chosen(prunable: ModelPrunable, layers: str) -> tuple[Group, ...]:
     groups = prunable.groups("weights")
     if layers == "all":
         return groups
+    if layers in SIDES:
+        return recurrent(groups, layers)
+    if layers == "feedforward":
+        return tuple(group for group in groups if group.name.rpartition(".")[2] == "weight")
     if layers != "blocks":
-        raise BadInput(f"layers is all or blocks, not {layers!r}")
+        raise UnknownName("choice of layers", layers, ("all", "blocks", "feedforward", *SIDES))
     inside = tuple(group for group in groups if any(part.isdigit() for part in group.name.split(".")))
     if not inside:
         raise BadInput("this model has no repeated blocks: use layers='all'")
@@ -100,6 +106,11 @@ def matrix(prunable: ModelPrunable, group: Group, signals: ModuleSignals | None)
     module = group.name.rpartition(".")[0]
     fields: dict[str, Any] = {"name": group.name, "weight": weight}
     if signals is not None:
+        if module not in signals and not group.name.endswith(".weight"):
+            raise BadInput(
+                f"inputs of the recurrent {group.name} are not measured: leave it out with layers='feedforward', or use "
+                "magnitude"
+            )
         stats = signals[module]
         owner: Any = prunable.model.get_submodule(module)
         for name, value in stats.fields.items():

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init  # no numbers are drawn for weights that are set anyway
 
-from prunus.core.edits import AddBias, Bypass, Edit, Factor, LowRank, Rotate, SetWeight
+from prunus.core.edits import AddBias, Bypass, Edit, Factor, LowRank, Rotate, SetWeight, Share
 from prunus.core.errors import BadInput
+from prunus.core.rng import Rng
 from prunus.graph.record import named_tensors
+from prunus.maths.rank_parts import product
+from prunus.maths.sharing import drawn_numbers, places, signs_of
 from prunus.signals.scan import transposed
+from prunus.train.kinds import Conv
+from prunus.train.sharing import nearest_array, share
 
 
 class LowRankLinear(nn.Linear):
@@ -63,6 +69,38 @@ def with_low_rank(module: nn.Module) -> type[nn.Module] | None:
     return LowRankLinear if type(module) is nn.Linear else None
 
 
+class Thin(nn.Sequential):
+    """Two layers that stand for one. `weight` and `bias` are those of that one, for models that look at them (T5, attention
+    that calls functions on them); what is computed from the product is not smaller.
+
+    Args:
+        first, second: of the factors.
+        shape: of the dense weight, `[outputs, inputs / groups, *kernel]`.
+        groups: of a convolution.
+        scheme: of `maths.rank_parts`.
+        turned: the dense weight is stored as `[in, out]`.
+    """
+
+    def __init__(
+        self, first: nn.Module, second: nn.Module, shape: tuple[int, ...], groups: int, scheme: str, *, turned: bool
+    ) -> None:
+        super().__init__(first, second)
+        self._reading = shape, groups, scheme
+        self._turned = turned
+
+    @property
+    def weight(self) -> Tensor:
+        """The product, in the shape of the dense weight."""
+        v, u = (layer.get_parameter("weight").flatten(1) for layer in self)
+        dense = product(u, v, *self._reading)
+        return dense.T if self._turned else dense
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Of the second layer."""
+        return cast("Tensor | None", self[1].bias)
+
+
 def set_weights(model: nn.Module, edits: Iterable[Edit]) -> None:
     """SetWeight and Rotate on the dense model, in place. Raises `BadInput` for names or shapes that do not fit."""
     tensors = named_tensors(model)
@@ -96,7 +134,7 @@ def add_parts(model: nn.Module, edits: Iterable[Edit], kept: Callable[[str, str]
             _low_rank(model, edit.module, a, b)
         elif isinstance(edit, Factor):
             u, v = _take(edit.u, kept(edit.module, "out"), 0), _take(edit.v, kept(edit.module, "in"), 1)
-            _factor(model, edit.module, u, v)
+            _factor(model, edit.module, u, v, edit.scheme)
         elif isinstance(edit, Bypass):
             raise BadInput(f"Bypass of {edit.module} belongs to a plan over layers")
 
@@ -138,18 +176,109 @@ def _low_rank(model: nn.Module, path: str, a: np.ndarray, b: np.ndarray) -> None
         module.register_parameter(name, nn.Parameter(tensor, weight.requires_grad))
 
 
-def _factor(model: nn.Module, path: str, u: np.ndarray, v: np.ndarray) -> None:
+def _factor(model: nn.Module, path: str, u: np.ndarray, v: np.ndarray, scheme: str) -> None:
     module = _owner(model, path)
-    if not isinstance(module, nn.Linear):
-        raise BadInput(f"factors need nn.Linear, {path} is {type(module).__name__}")
+    if not can_factor(module):
+        raise BadInput(f"factors need a linear layer or a convolution, {path} is {type(module).__name__}")
+    weight = module.get_parameter("weight")
     bias = cast("Tensor | None", module.bias)  # None where there is none, whatever torch declares
-    keywords = {"device": module.weight.device, "dtype": module.weight.dtype}
-    first = nn.Linear(v.shape[1], v.shape[0], bias=False, **keywords)
-    second = nn.Linear(u.shape[1], u.shape[0], bias=bias is not None, **keywords)
+    keywords = {"device": weight.device, "dtype": weight.dtype}
+    if isinstance(module, Conv):
+        first, second = _thin_convolutions(module, u, v, scheme, keywords)
+    else:
+        first = skip_init(nn.Linear, v.shape[1], v.shape[0], bias=False, **keywords)
+        second = skip_init(nn.Linear, u.shape[1], u.shape[0], bias=bias is not None, **keywords)
     with torch.no_grad():
-        first.weight.copy_(torch.from_numpy(v))
-        second.weight.copy_(torch.from_numpy(u))
+        for layer, value in ((first, v), (second, u)):
+            own = layer.get_parameter("weight")
+            own.copy_(torch.from_numpy(value).reshape(own.shape))
+            own.requires_grad_(weight.requires_grad)
         if bias is not None:
-            second.bias.copy_(bias)
+            second.get_parameter("bias").copy_(bias).requires_grad_(bias.requires_grad)
     parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, nn.Sequential(first, second).train(module.training))
+    turned = transposed(module)
+    shape = tuple(weight.T.shape if turned else weight.shape)
+    groups = module.groups if isinstance(module, Conv) else 1
+    thin = Thin(first, second, shape, groups, scheme, turned=turned).train(module.training)
+    setattr(model.get_submodule(parent), name, thin)
+
+
+def share_parameters(model: nn.Module, edits: Iterable[Edit]) -> None:
+    """Let parameters read one array, in place: the array starts as the edits say."""
+    found = [edit for edit in edits if isinstance(edit, Share)]
+    if not found:
+        return
+    tensors, first = named_tensors(model), found[0]
+    layers: list[tuple[str, np.ndarray, np.ndarray, float]] = []
+    for edit in found:
+        if edit.parameter not in tensors:
+            raise BadInput(f"the plan shares {edit.parameter!r}, which this model does not have")
+        shape = tuple(tensors[edit.parameter].shape)
+        cells = places(edit.mapper, shape, edit.offset, edit.size, drawn_numbers(edit.seed))
+        signs = signs_of(edit.seed, edit.offset, cells.size).reshape(shape)
+        layers.append((edit.parameter, cells, signs, float(edit.settings[0])))
+    if first.start == "weights":
+        array = nearest_array(
+            [(tensors[name], cells, signs, scale) for name, cells, signs, scale in layers], first.size
+        )
+    else:
+        drawn = Rng(first.seed, "start of the shared array").uniform(np.arange(first.size))
+        array = torch.from_numpy((2 * drawn - 1) * float(first.settings[1]))
+    share(model, layers, array.to(tensors[first.parameter]), rule=first.rule)
+
+
+def multiply_out(model: nn.Module, edits: Iterable[Edit]) -> None:
+    """Put what two factors stand for into the dense weight, in place: nothing gets smaller."""
+    for edit in edits:
+        if isinstance(edit, Factor):
+            module = _owner(model, edit.module)
+            weight, turned = module.get_parameter("weight"), transposed(module)
+            shape = tuple(weight.T.shape if turned else weight.shape)
+            groups = module.groups if isinstance(module, Conv) else 1
+            dense = product(torch.from_numpy(edit.u), torch.from_numpy(edit.v), shape, groups, edit.scheme)
+            with torch.no_grad():
+                weight.copy_(dense.T if turned else dense)
+
+
+def can_factor(module: nn.Module) -> bool:
+    """Whether two thinner layers can stand where the module stands: linear layers and convolutions, not their subclasses, whose
+    forward is their own, and not transposed convolutions."""
+    return type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d) or transposed(module)
+
+
+def _thin_convolutions(
+    module: Conv, u: np.ndarray, v: np.ndarray, scheme: str, keywords: dict[str, Any]
+) -> tuple[nn.Module, nn.Module]:
+    """Two convolutions that together have the module's kernel, stride, padding and dilation; weights are not set."""
+    dims = len(module.kernel_size)
+    taps = int(np.prod(module.kernel_size))
+    one: dict[str, tuple[int, ...]] = {"kernel_size": (1,) * dims, "stride": (1,) * dims, "dilation": (1,) * dims}
+    whole: dict[str, Any] = {"padding": module.padding, "padding_mode": module.padding_mode}
+    whole |= {name: getattr(module, name) for name in one}
+    bare: dict[str, Any] = {**one, "padding": 0}
+    second_taps, first, second, groups = 1, whole, bare, module.groups
+    if scheme == "decouple":
+        second_taps, first, second, groups = taps, bare, whole, module.out_channels
+    elif scheme == "spatial":
+        second_taps = module.kernel_size[1]
+        first, second = _side(whole, 0), _side(whole, 1)
+    rank = u.shape[1] // second_taps
+    if u.shape != (module.out_channels, rank * second_taps) or len(v) != rank * groups:
+        raise BadInput(f"factors {u.shape} and {v.shape} do not fit {type(module).__name__} under the scheme {scheme}")
+    kind, bias = type(module), module.bias is not None
+    return (
+        skip_init(kind, module.in_channels, len(v), groups=module.groups, bias=False, **first, **keywords),
+        skip_init(kind, len(v), module.out_channels, groups=groups, bias=bias, **second, **keywords),
+    )
+
+
+def _side(whole: dict[str, Any], axis: int) -> dict[str, Any]:
+    """Of a 2-D convolution the part along one axis; padding in words ("same") holds along each."""
+    plain = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": 0}
+    apart = {
+        name: whole[name]
+        if isinstance(whole[name], str)
+        else tuple(v if at == axis else one for at, v in enumerate(whole[name]))
+        for name, one in plain.items()
+    }
+    return {**whole, **apart}

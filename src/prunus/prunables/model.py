@@ -1,8 +1,8 @@
-"""ModelPrunable: any model that runs a forward pass, as channels (and heads), weights or layers."""
+"""ModelPrunable: any model that runs a forward pass, as channels (and heads), weights, layers or ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunus.core.edits import Bypass, LowRank
+from prunus.core.edits import Bypass, LowRank, Share
 from prunus.core.errors import BadInput, FingerprintMismatch
 from prunus.core.fingerprint import fingerprint_model
 from prunus.core.plan import Plan
@@ -26,7 +26,8 @@ from prunus.graph.lines import from_lines, stored_as_inputs, to_lines
 from prunus.graph.mask import mask as masked
 from prunus.graph.members import reading_axis, writing_axis
 from prunus.graph.record import named_tensors
-from prunus.prunables.edits import add_parts, set_weights
+from prunus.prunables.edits import add_parts, multiply_out, set_weights, share_parameters
+from prunus.prunables.ranks import RankMatrix, RankPrices, rank_groups, rank_matrices
 from prunus.train.copies import copied
 from prunus.train.kinds import Conv
 
@@ -89,14 +90,26 @@ class ModelPrunable:
         return describe(self.example)
 
     def groups(self, unit: str | None = None) -> tuple[Group, ...]:
-        """Groups of channels (default), weights or layers."""
+        """Groups of channels (default), weights, layers or ranks."""
         if unit in (None, "channels"):
             return self.graph.groups
         if unit == "weights":
             return weight_groups(self.model, self.graph if self.example is not None else None)
         if unit == "layers":
             return chain_groups(self.model, self.graph)
-        raise BadInput(f"a model is pruned by channels, weights or layers here, not by {unit}")
+        if unit == "ranks":
+            return rank_groups(self.model)
+        raise BadInput(f"a model is pruned by channels, weights, layers or ranks here, not by {unit}")
+
+    def rank_matrices(self, scheme: str = "channel") -> tuple[RankMatrix, ...]:
+        """Weights that two thinner layers may replace, as the scheme reads them."""
+        return rank_matrices(self.model, scheme)
+
+    def rank_prices(self, scheme: str, names: Iterable[str]) -> RankPrices:
+        """What the named weights cost as a function of their ranks."""
+        chosen = set(names)
+        matrices = [one for one in self.rank_matrices(scheme) if one.name in chosen]
+        return RankPrices(self.model, matrices, None if self.example is None else self.graph, self.example)
 
     def count(self, sizes: Mapping[str, int] | None = None) -> dict[str, float]:
         """params, macs and channels with the given kept sizes by group name; milliseconds."""
@@ -115,12 +128,14 @@ class ModelPrunable:
             if self.example is None:
                 return {"params": float(_params(self.model))}
             return self.count({name: kept.count for name, kept in plan.groups.items()} if plan else None)
-        if plan.unit == "weights":
+        if plan.unit == "weights" and not shares(plan):
             stays = float(sum(kept.count for kept in plan.groups.values()))
             beside = sum(edit.a.size + edit.b.size for edit in plan.edits if isinstance(edit, LowRank))
             return {"params": float(_params(self.model) + beside), "weights": stays}
         small = self.apply(plan)
-        cost = {"params": float(_params(small)), "layers": float(sum(kept.count for kept in plan.groups.values()))}
+        cost = {"params": float(_params(small)), plan.unit: float(sum(kept.count for kept in plan.groups.values()))}
+        if shares(plan):
+            return cost | {"weights": plan.planned["weights"]}
         return cost if self.example is None else cost | {"macs": ModelPrunable(small, self.example).count()["macs"]}
 
     def require(self, what: str, made_for: str) -> None:
@@ -149,6 +164,8 @@ class ModelPrunable:
             return self._apply_weights(plan, inplace)
         if plan.unit == "layers":
             return self._apply_layers(plan, inplace)
+        if plan.unit == "ranks":
+            return self._apply_ranks(plan, mode, inplace)
         if plan.unit != "channels":
             raise BadInput(f"a plan over {plan.unit} cannot be applied to a model here")
         return self._apply_channels(plan, mode, inplace)
@@ -197,6 +214,16 @@ class ModelPrunable:
                     raise BadInput(f"the plan keeps {kept.size} weights of {name!r}, which this model does not have")
                 weight.mul_(in_storage(model, name, kept.mask()).to(weight))
         add_parts(model, plan.edits, lambda module, side: None)
+        share_parameters(model, plan.edits)
+        return model
+
+    def _apply_ranks(self, plan: Plan, mode: Mode, inplace: bool) -> nn.Module:
+        model = self.model if inplace else copied(self.model)
+        set_weights(model, plan.edits)
+        if mode == "cut":
+            add_parts(model, plan.edits, lambda module, side: None)
+        else:
+            multiply_out(model, plan.edits)
         return model
 
     def _apply_layers(self, plan: Plan, inplace: bool) -> nn.Module:
@@ -240,6 +267,11 @@ class ModelPrunable:
         }
 
 
+def shares(plan: Plan) -> bool:
+    """Whether parameters read one array under the plan, instead of losing weights."""
+    return any(isinstance(edit, Share) for edit in plan.edits)
+
+
 def prunable_share(graph: Graph) -> float:
     """Share of the parameter elements that have at least one axis in a group."""
     free = set(graph.axes.values())
@@ -262,19 +294,30 @@ def is_matrix(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, Conv)) or stored
 
 
+def matrices_of(module: nn.Module) -> tuple[str, ...]:
+    """Names of the module's own weight matrices: `weight`, or those of a recurrent layer or cell (`weight_ih_l0`, ...)."""
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return tuple(name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_"))
+    return ("weight",) if is_matrix(module) else ()
+
+
 def weight_groups(model: nn.Module, graph: Graph | None = None) -> tuple[Group, ...]:
-    """One group per weight matrix, unit weights; ids run over `[outputs, inputs * taps]` row by row. Ties once."""
+    """One group per weight matrix, unit weights; ids run over `[outputs, inputs * taps]` row by row. Ties once.
+
+    The gates of a recurrent layer are stacked along the outputs of one matrix, as torch stores them.
+    """
     made: list[Group] = []
     seen: list[Tensor] = []
     for path, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if not is_matrix(module) or not isinstance(weight, Tensor) or any(weight is other for other in seen):
-            continue
-        seen.append(weight)
-        name = f"{path}.weight" if path else "weight"
-        axis = int(stored_as_inputs(module))
-        slot = Slot(name, axis, "writer", np.arange(weight.shape[axis], dtype=np.int64)[:, None])
-        made.append(Group(name, "weights", weight.numel(), (slot,), 1.0, type(module).__name__))
+        for own in matrices_of(module):
+            weight = getattr(module, own, None)
+            if not isinstance(weight, Tensor) or any(weight is other for other in seen):
+                continue
+            seen.append(weight)
+            name = f"{path}.{own}" if path else own
+            axis = int(stored_as_inputs(module))
+            slot = Slot(name, axis, "writer", np.arange(weight.shape[axis], dtype=np.int64)[:, None])
+            made.append(Group(name, "weights", weight.numel(), (slot,), 1.0, type(module).__name__))
     return tuple(made)
 
 

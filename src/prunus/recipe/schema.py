@@ -25,6 +25,7 @@ SIMPLE_RULES = {
     "weights": ("random", "magnitude"),
     "channels": ("random", {"name": "l1", "compensate": "joint_ls"}),
     "layers": ("random", "block_influence"),
+    "ranks": ("random", "svd"),
     "tokens": ("random", "grid"),
 }
 Value = bool | int | float | str | list[bool | int | float | str]

@@ -19,6 +19,7 @@ from prunus.core.score import Score
 from prunus.flow.channels import plan_channels, score_channels
 from prunus.flow.controls import random_like
 from prunus.flow.layers import plan_layers, score_layers
+from prunus.flow.ranks import plan_ranks
 from prunus.flow.rows import default_selector, plan_rows, score_rows
 from prunus.flow.signals import Fit, validation
 from prunus.flow.split import Split
@@ -173,6 +174,8 @@ def _model(inputs: Inputs, params: Params, budget: Budget) -> Plan:
     score = Score.load(inputs["score"]) if "score" in inputs else None
     if params["unit"] == "layers":
         return plan_layers(prunable, found, budget, score=score, **common)
+    if params["unit"] == "ranks":
+        return plan_ranks(prunable, found, budget, layers=_layers(prunable), **common)
     if params["unit"] != "channels":
         raise BadInput(f"recipes can't remove {params['unit']} yet")
     compensate = (params.get("compensate") or {}).get("name")  # None: the method's own; "none": no compensation

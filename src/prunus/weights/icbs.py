@@ -157,7 +157,10 @@ def icbs(
 
 
 def _layer(model: Any, name: str, count: int) -> Layer:
-    module = model.get_submodule(name.rpartition(".")[0])
+    owner, _, own = name.rpartition(".")
+    if own != "weight":
+        raise BadInput(f"icbs takes gradients of linear layers and convolutions, {name} is recurrent: use magnitude")
+    module = model.get_submodule(owner)
     weight = module.weight.detach()
     lines = (weight.T if transposed(module) else weight.flatten(1)).clone()
     if count == 0:
