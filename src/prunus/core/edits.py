@@ -58,20 +58,48 @@ class Rotate:
 
 
 @dataclass(frozen=True, eq=False)
+class Scale:
+    """Multiply one axis of a parameter by `value [size]`."""
+
+    parameter: str
+    axis: int
+    value: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Untie:
+    """Give a parameter that is shared with others, such as an output layer with the embedding, a tensor of its own."""
+
+    parameter: str
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Multiply what a block of a chain gives by `matrix [kept width, kept width]`: y @ matrix."""
+
+    module: str
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Bypass:
     """A block of a chain is taken out: its input becomes its output."""
 
     module: str
 
 
-Edit = SetWeight | AddBias | LowRank | Factor | Rotate | Bypass
-KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (SetWeight, AddBias, LowRank, Factor, Rotate, Bypass)}
+Edit = SetWeight | AddBias | LowRank | Factor | Rotate | Scale | Untie | Transform | Bypass
+KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (SetWeight, AddBias, LowRank, Factor, Rotate, Scale, Untie, Transform, Bypass)
+}  # fmt: skip
 
 
 def to_json(edits: tuple[Edit, ...]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Split edits into JSON entries and the arrays they name."""
+    """Split edits into JSON entries and the arrays they name. An array that several edits hold is written once."""
     entries: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
+    first: dict[int, str] = {}
     for number, edit in enumerate(edits):
         entry: dict[str, Any] = {"edit": type(edit).__name__}
         for field in fields(edit):
@@ -79,7 +107,10 @@ def to_json(edits: tuple[Edit, ...]) -> tuple[list[dict[str, Any]], dict[str, np
             if isinstance(value, str | int):
                 entry[field.name] = value
             else:
-                arrays[f"edits/{number}/{field.name}"] = value
+                place = first.setdefault(id(value), f"edits/{number}/{field.name}")  # the edits keep it alive
+                arrays[place] = value
+                if place != f"edits/{number}/{field.name}":
+                    entry.setdefault("same", {})[field.name] = place
         entries.append(entry)
     return entries, arrays
 
@@ -91,6 +122,7 @@ def from_json(entries: list[dict[str, Any]], arrays: dict[str, np.ndarray]) -> t
         kind = KINDS.get(entry["edit"])
         if kind is None:
             raise CorruptFile(f"the plan has an edit {entry['edit']!r} that this prunus does not know")
-        given = {f.name: entry[f.name] if f.name in entry else arrays[f"edits/{number}/{f.name}"] for f in fields(kind)}
-        edits.append(kind(**given))
+        same = entry.get("same", {})
+        places = {f.name: same.get(f.name, f"edits/{number}/{f.name}") for f in fields(kind)}
+        edits.append(kind(**{name: entry[name] if name in entry else arrays[at] for name, at in places.items()}))
     return tuple(edits)

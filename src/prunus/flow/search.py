@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from prunus.core.errors import BadInput, NonFinite
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.core.rng import Rng, torch_fork
-from prunus.flow.calls import asks_for
+from prunus.flow.calls import asks_for, does_without
+from prunus.flow.signals import module_signals
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.roles import require_role
+from prunus.signals.modules import ModuleSignals
 from prunus.signals.slopes import Slopes, slopes
 from prunus.train.loop import fit as train
 from prunus.train.ordered import ordered
@@ -34,6 +37,7 @@ def plan_search(
     data: Any = None,
     val: Any = None,
     step: StepFn | None = None,
+    signals: ModuleSignals | None = None,
     batch: int = 64,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -47,6 +51,7 @@ def plan_search(
         data: rows of role fit, for searches that train; for those that probe where `val` is not given.
         val: rows of role val: what a probe measures the loss on.
         step: adapter of a batch.
+        signals: what its `needs` name, measured before; by default one pass of `data`.
         batch: rows at a time while probing.
         seed: for searches that draw or train.
         options: the search's own.
@@ -59,12 +64,19 @@ def plan_search(
     step = step or prunable.step
     if asks_for(function, "rng"):
         given["rng"] = Rng(seed, found.id)
-    if asks_for(function, "probe"):
-        given["probe"] = Probe(prunable, _rows(val if val is not None else data, found, "probes"), step, batch)
+    rows = val if val is not None else data
+    if asks_for(function, "probe") and (rows is not None or not does_without(function, "probe")):
+        given["probe"] = Probe(prunable, _rows(rows, found, "probes"), step, batch)
     if asks_for(function, "fit"):
         given["fit"] = fit_of(_rows(data, found, "trains"), step, seed)
     if asks_for(function, "slopes"):
         given["slopes"] = slopes_of(_rows(data, found, "takes gradients"), step, batch)
+    if asks_for(function, "signals"):
+        given["signals"] = signals or module_signals(prunable, set(found.needs), data=data, step=step, what=found.id)
+    if asks_for(function, "measure"):
+        given["measure"] = partial(
+            module_signals, prunable, data=_rows(data, found, "measures"), step=step, what=found.id
+        )
     plan = function(prunable, budget, **given)
     made = {"method": found.id, "options": dict(options or {}), "seed": seed, **plan.provenance}
     if prunable.example is not None:
