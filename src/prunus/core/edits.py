@@ -106,11 +106,12 @@ def to_json(edits: tuple[Edit, ...]) -> tuple[list[dict[str, Any]], dict[str, np
             value = getattr(edit, field.name)
             if isinstance(value, str | int):
                 entry[field.name] = value
-            else:
-                place = first.setdefault(id(value), f"edits/{number}/{field.name}")  # the edits keep it alive
-                arrays[place] = value
-                if place != f"edits/{number}/{field.name}":
-                    entry.setdefault("same", {})[field.name] = place
+                continue
+            own = f"edits/{number}/{field.name}"
+            place = first.setdefault(id(value), own)  # the edits keep it alive
+            arrays[place] = value
+            if place != own:
+                entry.setdefault("same", {})[field.name] = place
         entries.append(entry)
     return entries, arrays
 

@@ -163,8 +163,9 @@ def last_writer(graph: Graph, block: str) -> str:
         if node is not None and node.op in ("add", "add_"):
             made = {inner.outputs[0]: inner.path for inner in reversed(trace.calls) if inner.outputs}
             found = [made.get(given, "") for given in node.inputs()]
-            matrices = [path for path in found if len(graph.shapes.get(f"{path}.weight", ())) == 2]
-            if len(matrices) == 1 and matrices[0].startswith(f"{block}."):
+            inside = [path for path in found if path.startswith(f"{block}.")]
+            matrices = [path for path in inside if len(graph.shapes.get(f"{path}.weight", ())) == 2]
+            if len(matrices) == 1:
                 return matrices[0]
             break
         value = node.inputs()[0] if node is not None and node.op in MOVES else None
