@@ -143,6 +143,29 @@ class Recurrent(nn.Module):
         return self.last(self.cell(x[:, 0])[0][:, -1])
 
 
+class Branch(nn.Module):
+    """Two layers behind a norm, added to the stream they read."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(F.relu(self.up(self.norm(x))))
+
+
+class Stream(nn.Module):
+    """A residual stream of 64 channels through two blocks, read by norms alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.blocks = nn.Linear(256, UNITS), nn.Sequential(Branch(UNITS), Branch(UNITS))
+        self.norm, self.last = nn.LayerNorm(UNITS), nn.Linear(UNITS, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.blocks(self.first(x.flatten(1)))))
+
+
 @cache
 def _vit() -> nn.Module:
     return seeded(TinyViT, 0, size=16, patch=2, channels=1, dim=16, depth=2, heads=2, classes=4)
@@ -163,7 +186,20 @@ def _recurrent() -> nn.Module:
     return seeded(Recurrent, 0).eval()
 
 
-MODELS = {"channels": _cnn, "weights": _cnn, "layers": _deep, "ranks": _cnn, "tokens": _vit, "recurrent": _recurrent}
+@cache
+def _stream() -> nn.Module:
+    return seeded(Stream, 0).eval()
+
+
+MODELS = {
+    "channels": _cnn,
+    "weights": _cnn,
+    "layers": _deep,
+    "ranks": _cnn,
+    "tokens": _vit,
+    "recurrent": _recurrent,
+    "stream": _stream,
+}
 
 
 def model(unit: str) -> nn.Module:

@@ -96,3 +96,31 @@ def test_kinds_controls_and_files(tmp_path):
             ModelPrunable(CifarResNet(8), torch.zeros(1, 3, 8, 8)), find("layers/blockpruner"),
             Budget.parse("drop 1 layers"), options={"block_type": "attention"}, **given,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [llama, vit])
+@pytest.mark.parametrize("once", [True, False])
+def test_blocks_before_a_change_are_not_run_again(make, once, monkeypatch):
+    """The losses are those of probes that remember nothing, and fewer blocks run."""
+    prunable, ran = make(), []
+    prunable.record_branch_outputs()  # a pass of its own, once
+    kind = type(prunable.model.get_submodule(prunable.chains[0].children[0]))
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, *args, **kwargs: ran.append(1) or forward(self, *args, **kwargs))
+
+    def searched():
+        ran.clear()
+        plan = plan_search(
+            prunable,
+            find("layers/blockpruner"),
+            Budget.parse("drop 2 layers"),
+            data=rows(prunable),
+            options={"once": once},
+        )
+        return plan.provenance["order"], plan.provenance["loss"], len(ran)
+
+    order, loss, count = searched()
+    monkeypatch.setattr(Probe, "remember", lambda self, plan: None)
+    plain_order, plain_loss, plain_count = searched()
+    assert order == plain_order and count < plain_count
+    assert loss == pytest.approx(plain_loss, rel=1e-6)

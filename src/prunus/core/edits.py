@@ -63,6 +63,30 @@ class Rotate:
 
 
 @dataclass(frozen=True, eq=False)
+class Scale:
+    """Multiply one axis of a parameter by `value [size]`."""
+
+    parameter: str
+    axis: int
+    value: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Untie:
+    """Give a parameter that is shared with others, such as an output layer with the embedding, a tensor of its own."""
+
+    parameter: str
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Multiply what a block of a chain gives by `matrix [kept width, kept width]`: y @ matrix."""
+
+    module: str
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Bypass:
     """A block of a chain is taken out: its input becomes its output."""
 
@@ -93,24 +117,30 @@ class Share:
     settings: np.ndarray
 
 
-Edit = Share | SetWeight | AddBias | LowRank | Factor | Rotate | Bypass
+Edit = Share | SetWeight | AddBias | LowRank | Factor | Rotate | Scale | Untie | Transform | Bypass
 KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Share, SetWeight, AddBias, LowRank, Factor, Rotate, Bypass)
-}
+    kind.__name__: kind
+    for kind in (Share, SetWeight, AddBias, LowRank, Factor, Rotate, Scale, Untie, Transform, Bypass)
+}  # fmt: skip
 
 
 def to_json(edits: tuple[Edit, ...]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Split edits into JSON entries and the arrays they name."""
+    """Split edits into JSON entries and the arrays they name. An array that several edits hold is written once."""
     entries: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
+    first: dict[int, str] = {}
     for number, edit in enumerate(edits):
         entry: dict[str, Any] = {"edit": type(edit).__name__}
         for field in fields(edit):
             value = getattr(edit, field.name)
             if isinstance(value, str | int):
                 entry[field.name] = value
-            else:
-                arrays[f"edits/{number}/{field.name}"] = value
+                continue
+            own = f"edits/{number}/{field.name}"
+            place = first.setdefault(id(value), own)  # the edits keep it alive
+            arrays[place] = value
+            if place != own:
+                entry.setdefault("same", {})[field.name] = place
         entries.append(entry)
     return entries, arrays
 
@@ -122,12 +152,12 @@ def from_json(entries: list[dict[str, Any]], arrays: dict[str, np.ndarray]) -> t
         kind = KINDS.get(entry["edit"])
         if kind is None:
             raise CorruptFile(f"the plan has an edit {entry['edit']!r} that this prunus does not know")
-        given = {f.name: entry[f.name] for f in fields(kind) if f.name in entry}
-        apart = [f for f in fields(kind) if f.name not in entry]
-        held = {
-            f.name: f"edits/{number}/{f.name}"
-            for f in apart
-            if f.default is MISSING or f"edits/{number}/{f.name}" in arrays
-        }
-        edits.append(kind(**given, **{name: arrays[key] for name, key in held.items()}))
+        same, held = entry.get("same", {}), {}
+        for field in fields(kind):
+            place = same.get(field.name, f"edits/{number}/{field.name}")
+            if field.name in entry:
+                held[field.name] = entry[field.name]
+            elif field.default is MISSING or place in arrays:
+                held[field.name] = arrays[place]
+        edits.append(kind(**held))
     return tuple(edits)

@@ -37,7 +37,7 @@ ROOMS = (
 )
 UNIT_ROOMS = ROOMS[:9]
 ENTRY_POINTS = "prunus.methods"
-INJECTED = ("rng", "probe", "fit", "slopes")
+INJECTED = ("rng", "probe", "fit", "slopes", "signals", "measure")
 PLAIN = {"int", "float", "bool", "str", "Literal", "tuple", "None"}  # types that a flag or a recipe key can carry
 F = TypeVar("F", bound=Callable[..., Any] | type)
 

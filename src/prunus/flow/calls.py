@@ -14,6 +14,11 @@ def asks_for(function: Any, name: str) -> bool:
     return name in inspect.signature(function).parameters
 
 
+def does_without(function: Any, name: str) -> bool:
+    """Whether a function that asks for this can be called without it."""
+    return inspect.signature(function).parameters[name].default is not inspect.Parameter.empty
+
+
 def takes_any(function: Any) -> bool:
     """Whether a function hands keyword arguments that it does not name on to another."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())

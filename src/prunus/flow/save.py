@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.core import files
-from prunus.core.edits import SetWeight
+from prunus.core.edits import Rotate, Scale, SetWeight
 from prunus.core.errors import BadInput, CorruptFile
 from prunus.core.plan import Plan
 from prunus.flow.stock import is_stock, stock_config
@@ -109,7 +109,9 @@ def load(folder: str | Path, like: nn.Module | Callable[[], nn.Module], *, examp
         raise BadInput(f"like= is a model or what constructs one; it gave a {type(model).__name__}")
     for number in range(int(head["plans"])):
         plan = Plan.load(folder / f"plan-{number}")
-        edits = tuple(edit for edit in plan.edits if not isinstance(edit, SetWeight))
+        edits = tuple(
+            edit for edit in plan.edits if not isinstance(edit, (SetWeight, Rotate, Scale))
+        )  # are in the file
         model = ModelPrunable(model, example).apply(replace(plan, fingerprint="", edits=edits))
     tensors = files.read_tensors(folder / WEIGHTS)
     tensors |= {name: tensors[source] for name, source in head["shared"].items()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,12 @@ from prunus.core.errors import BadInput, NonFinite
 from prunus.core.plan import Plan
 from prunus.core.registry import Method
 from prunus.core.rng import Rng, torch_fork
-from prunus.flow.calls import asks_for
+from prunus.flow.calls import asks_for, does_without
+from prunus.flow.prefix import Prefix, gone
+from prunus.flow.signals import module_signals
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.roles import require_role
+from prunus.signals.modules import ModuleSignals
 from prunus.signals.slopes import Slopes, slopes
 from prunus.train.copies import copied
 from prunus.train.loop import fit as train
@@ -35,6 +39,7 @@ def plan_search(
     data: Any = None,
     val: Any = None,
     step: StepFn | None = None,
+    signals: ModuleSignals | None = None,
     batch: int = 64,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -48,6 +53,7 @@ def plan_search(
         data: rows of role fit, for searches that train; for those that probe where `val` is not given.
         val: rows of role val: what a probe measures the loss on.
         step: adapter of a batch.
+        signals: what its `needs` name, measured before; by default one pass of `data`.
         batch: rows at a time while probing.
         seed: for searches that draw or train.
         options: the search's own.
@@ -60,12 +66,19 @@ def plan_search(
     step = step or prunable.step
     if asks_for(function, "rng"):
         given["rng"] = Rng(seed, found.id)
-    if asks_for(function, "probe"):
-        given["probe"] = Probe(prunable, _rows(val if val is not None else data, found, "probes"), step, batch)
+    rows = val if val is not None else data
+    if asks_for(function, "probe") and (rows is not None or not does_without(function, "probe")):
+        given["probe"] = Probe(prunable, _rows(rows, found, "probes"), step, batch)
     if asks_for(function, "fit"):
         given["fit"] = fit_of(_rows(data, found, "trains"), step, seed)
     if asks_for(function, "slopes"):
         given["slopes"] = slopes_of(_rows(data, found, "takes gradients"), step, batch)
+    if asks_for(function, "signals"):
+        given["signals"] = signals or module_signals(prunable, set(found.needs), data=data, step=step, what=found.id)
+    if asks_for(function, "measure"):
+        given["measure"] = partial(
+            module_signals, prunable, data=_rows(data, found, "measures"), step=step, what=found.id
+        )
     plan = function(prunable, budget, **given)
     made = {"method": found.id, "options": dict(options or {}), "seed": seed, **plan.provenance}
     if prunable.example is not None:
@@ -82,6 +95,7 @@ def _rows(rows: Any, found: Method, does: str) -> Any:
 class Probe:
     """`probe(plan)`: mean loss over the rows of the model under a plan; small is good. Its exponential is a language
     model's perplexity, every row counting alike. `probe.tasks(plan)`: mean losses of each task, where the step tells them apart.
+    `probe.remember(plan)`: plans that leave out more branches start at the first block that is new to them.
 
     Plans that only leave things out are tried on copies that share the model's tensors.
 
@@ -99,6 +113,7 @@ class Probe:
         if not self._batches:
             raise BadInput("there are no rows to probe on")
         self._step = step or infer_step(self._batches[0])
+        self._prefix: Prefix | None = None
 
     def __call__(self, plan: Plan) -> float:
         return _mean([step.loss for step in self._steps(plan)])
@@ -111,10 +126,29 @@ class Probe:
         found = [step.losses for step in steps if step.losses is not None]
         return {name: _mean([losses.get(name) for losses in found]) for name in found[0]}
 
+    def remember(self, plan: Plan) -> None:
+        """Keep what every block reads under a plan over branches of one chain: batches * blocks hidden states."""
+        chains = self._prunable.chains
+        if len(chains) == 1 and all(":" in name for name in plan.groups):
+            model = _tried(self._prunable, plan).eval()
+            self._prefix = Prefix(chains[0].children, gone(plan))
+            with self._prefix.recording(model):
+                for _ in self._run(model):
+                    pass
+
     def _steps(self, plan: Plan) -> list[Step]:
         model = _tried(self._prunable, plan).eval()
-        with torch.inference_mode(), torch_fork(0, "probe"):  # detectors draw anchors: the same ones for every plan
-            return [self._step(model, one) for one in self._batches]
+        if self._prefix is not None and all(":" in name for name in plan.groups):
+            return list(self._run(model, self._prefix.player(model, gone(plan))))
+        return list(self._run(model))
+
+    def _run(self, model: nn.Module, player: Callable[[int], None] | None = None) -> Iterator[Step]:
+        """Batch by batch; `player` is told which one comes."""
+        for number, one in enumerate(self._batches):
+            if player is not None:
+                player(number)
+            with torch.inference_mode(), torch_fork(0, "probe"):  # detectors draw anchors: the same ones for every plan
+                yield self._step(model, one)
 
 
 def _mean(losses: list[torch.Tensor | None]) -> float:

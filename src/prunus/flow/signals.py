@@ -244,5 +244,6 @@ def module_signals(
     found = collect(
         prunable.model, data, sorted(wanted), step=step or prunable.step, modules=modules, **options
     ).modules
-    assert found is not None
+    if found is None:
+        raise BadInput(f"{what} needs {', '.join(sorted(wanted))}, and no module of this model has that")
     return found

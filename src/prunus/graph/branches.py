@@ -60,7 +60,7 @@ def branches_of(graph: Graph, block: str) -> dict[str, bool]:
     depth = block.count(".") + 1
     for call in trace.calls:
         if call.path.startswith(f"{block}.") and call.path.count(".") == depth and call.outputs:
-            made[call.outputs[0]] = call
+            made.setdefault(call.outputs[0], call)  # a dropout behind it gives the same tensor
     found: dict[str, bool] = {}
     sums = [n.inputs() for n in trace.nodes if n.op in ("add", "add_") and n.module == block and len(n.inputs()) == 2]
     for stream, branch in (pair for both in sums for pair in (both, both[::-1])):

@@ -11,10 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init  # no numbers are drawn for weights that are set anyway
 
-from prunus.core.edits import AddBias, Bypass, Edit, Factor, LowRank, Rotate, SetWeight, Share
+from prunus.core.edits import (
+    AddBias,
+    Bypass,
+    Edit,
+    Factor,
+    LowRank,
+    Rotate,
+    Scale,
+    SetWeight,
+    Share,
+    Transform,
+    Untie,
+)
 from prunus.core.errors import BadInput
 from prunus.core.rng import Rng
 from prunus.graph.record import named_tensors
+from prunus.graph.resize import place
 from prunus.maths.rank_parts import product
 from prunus.maths.sharing import drawn_numbers, places, signs_of
 from prunus.signals.scan import transposed
@@ -101,27 +114,73 @@ class Thin(nn.Sequential):
         return cast("Tensor | None", self[1].bias)
 
 
+class Transformed:
+    """Mixed into a block's class: what the block gives is multiplied by a matrix."""
+
+    transform: nn.Parameter
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The block's output; of a tuple the first entry is multiplied."""
+        given = cast("Any", super()).forward(*args, **kwargs)
+        return (given[0] @ self.transform, *given[1:]) if isinstance(given, tuple) else given @ self.transform
+
+
 def set_weights(model: nn.Module, edits: Iterable[Edit]) -> None:
-    """SetWeight and Rotate on the dense model, in place. Raises `BadInput` for names or shapes that do not fit."""
+    """Untie, SetWeight, Scale and Rotate on the dense model, in place and in order.
+
+    Raises `BadInput` for names or shapes that do not fit.
+    """
     tensors = named_tensors(model)
     for edit in edits:
-        if not isinstance(edit, (SetWeight, Rotate)):
+        if not isinstance(edit, (SetWeight, Rotate, Scale, Untie)):
             continue
         tensor = tensors.get(edit.parameter)
         if tensor is None:
             raise BadInput(f"the plan edits {edit.parameter!r}, which this model does not have")
+        if isinstance(edit, Untie):
+            _untie(model, edit.parameter, tensor)
+            tensors = named_tensors(model)
+            continue
         with torch.no_grad():
-            if isinstance(edit, SetWeight):
-                if tuple(edit.value.shape) != tuple(tensor.shape):
-                    raise BadInput(f"{edit.parameter} has shape {tuple(tensor.shape)}, the edit {edit.value.shape}")
-                tensor.copy_(torch.from_numpy(edit.value).to(tensor))
-            else:
-                turn = torch.from_numpy(edit.q).to(tensor)
-                tensor.copy_((tensor.movedim(edit.axis, -1) @ turn.T).movedim(-1, edit.axis))
+            tensor.copy_(_edited(tensor, edit))
+
+
+def _edited(tensor: Tensor, edit: SetWeight | Rotate | Scale) -> Tensor:
+    """The new value; products in float32 at least."""
+    if isinstance(edit, SetWeight):
+        if tuple(edit.value.shape) != tuple(tensor.shape):
+            raise BadInput(f"{edit.parameter} has shape {tuple(tensor.shape)}, the edit {edit.value.shape}")
+        return torch.from_numpy(edit.value).to(tensor)
+    wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).movedim(edit.axis, -1)
+    matrix = _own(edit.q if isinstance(edit, Rotate) else edit.value, wide)
+    turned = wide @ matrix.T if isinstance(edit, Rotate) else wide * matrix
+    return turned.movedim(-1, edit.axis).to(tensor)
+
+
+def _own(array: np.ndarray, like: Tensor) -> Tensor:
+    """A copy: a model that is trained leaves its plan alone, and products don't depend on where a file was mapped."""
+    return torch.tensor(array, dtype=like.dtype, device=like.device)
+
+
+def _untie(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """A copy of its own under one name; configs that say that tensors are tied no longer do."""
+    place(model, name, nn.Parameter(tensor.detach().clone(), tensor.requires_grad))
+    config = getattr(model, "config", None)
+    if getattr(config, "tie_word_embeddings", False):
+        setattr(config, "tie_word_embeddings", False)  # noqa: B010  (a config of any class)
+
+
+def _transform(model: nn.Module, path: str, matrix: np.ndarray) -> None:
+    module = _owner(model, path)
+    kind = type(module)
+    if not issubclass(kind, Transformed):  # its own class stays a base: code asks for it, and keys stay as they are
+        module.__class__ = type(kind.__name__, (Transformed, kind), {"__module__": kind.__module__})
+    like = next(module.parameters())
+    module.register_parameter("transform", nn.Parameter(_own(matrix, like), like.requires_grad))
 
 
 def add_parts(model: nn.Module, edits: Iterable[Edit], kept: Callable[[str, str], np.ndarray | None]) -> None:
-    """AddBias, LowRank and Factor on the cut model, in place.
+    """AddBias, LowRank, Factor and Transform on the cut model, in place.
 
     Args:
         kept: (module, "out" | "in") -> positions of the dense module's outputs or inputs that stayed, or None for all.
@@ -135,6 +194,8 @@ def add_parts(model: nn.Module, edits: Iterable[Edit], kept: Callable[[str, str]
         elif isinstance(edit, Factor):
             u, v = _take(edit.u, kept(edit.module, "out"), 0), _take(edit.v, kept(edit.module, "in"), 1)
             _factor(model, edit.module, u, v, edit.scheme)
+        elif isinstance(edit, Transform):
+            _transform(model, edit.module, edit.matrix)
         elif isinstance(edit, Bypass):
             raise BadInput(f"Bypass of {edit.module} belongs to a plan over layers")
 
@@ -153,7 +214,7 @@ def _owner(model: nn.Module, path: str) -> nn.Module:
 def _add_bias(model: nn.Module, path: str, value: np.ndarray) -> None:
     module = _owner(model, path)
     weight = module.get_parameter("weight")
-    extra = torch.from_numpy(value).to(weight)
+    extra = _own(value, weight)
     bias = getattr(module, "bias", None)
     if bias is None:
         module.register_parameter("bias", nn.Parameter(extra, requires_grad=weight.requires_grad))
@@ -172,7 +233,7 @@ def _low_rank(model: nn.Module, path: str, a: np.ndarray, b: np.ndarray) -> None
     weight = module.get_parameter("weight")
     module.__class__ = kind
     for name, value in (("low_rank_a", a), ("low_rank_b", b)):
-        tensor = torch.from_numpy(value).to(weight)
+        tensor = _own(value, weight)
         module.register_parameter(name, nn.Parameter(tensor, weight.requires_grad))
 
 

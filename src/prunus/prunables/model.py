@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunus.core.edits import Bypass, LowRank, Share
+from prunus.core.edits import Bypass, LowRank, Share, Transform, Untie
 from prunus.core.errors import BadInput, FingerprintMismatch
 from prunus.core.fingerprint import fingerprint_model
 from prunus.core.plan import Plan
@@ -125,6 +125,8 @@ class ModelPrunable:
     def cost(self, plan: Plan | None = None) -> dict[str, float]:
         """params, macs (if there is an example input), weights; under a plan its own units too."""
         if plan is None or plan.unit == "channels":
+            if plan is not None and plan.planned and any(isinstance(edit, (Transform, Untie)) for edit in plan.edits):
+                return dict(plan.planned)  # counts what these add to the model
             if self.example is None:
                 return {"params": float(_params(self.model))}
             return self.count({name: kept.count for name, kept in plan.groups.items()} if plan else None)
@@ -174,6 +176,8 @@ class ModelPrunable:
         graph = self.graph_for(plan)
         keep = {name: kept.index() for name, kept in plan.groups.items()}
         model = self.model
+        if mode == "mask" and any(isinstance(edit, Transform) for edit in plan.edits):
+            raise BadInput("blocks of this plan change the axes of their outputs, which a mask can't: use mode='cut'")
         if plan.edits and not inplace:
             model = copied(model)
         set_weights(model, plan.edits)

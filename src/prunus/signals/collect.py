@@ -25,7 +25,7 @@ from prunus.train.step import Step, StepFn, infer_step, plain, to_device, token_
 Keep = Callable[[str, nn.Module], bool]
 OPTIONS = (
     *("attention_layer", "prefix", "layers", "deepfool_iterations", "deepfool_classes", "checkpoints"),
-    *("fisher_block", "temperature"),
+    *("fisher_block", "temperature", "lag", "runs"),
 )
 
 
