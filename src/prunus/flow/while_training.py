@@ -211,7 +211,9 @@ class Pruning:
             BadInput: it was taken of a training of another length.
         """
         if state["total"] != self.total:
-            raise BadInput(f"this state is of a training of {state['total']} steps, not {self.total}: give total= as then")
+            raise BadInput(
+                f"this state is of a training of {state['total']} steps, not {self.total}: give total= as then"
+            )
         self.done, self.position, self._fired = state["done"], state["position"], state["_fired"]
         self._state = dict(state["remembered"]) or None
         self.masks.update(state["masks"])
