@@ -15,6 +15,7 @@ from typing import Any
 
 from prunus.core import registry
 from prunus.core.registry import Method, Option
+from prunus.core.taxonomy import AXES, KERNELS, place
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, PACKAGE = ROOT / "docs", ROOT / "src" / "prunus"
@@ -65,6 +66,7 @@ def pages() -> dict[str, str]:
     methods = registry.methods()
     made = {f"methods/{method.id}.md": method_page(method) for method in methods}
     made["methods/index.md"] = catalogue_page(methods)
+    made["methods/taxonomy.md"] = taxonomy_page(methods)
     made |= {f"reference/{room}.md": reference_page(room) for room in documented_rooms()}
     made["reference/index.md"] = reference_index()
     made["decisions/index.md"] = decisions_page()
@@ -195,6 +197,24 @@ def catalogue_page(methods: tuple[Method, ...]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def taxonomy_page(methods: tuple[Method, ...]) -> str:
+    """What removes something, along the axes of a survey; what an axis offers and nobody fills is said."""
+    parts = [
+        "# Methods along the axes of a survey",
+        "After Cheng et al. 2024: which speed-up, when, judged by what, with which data. The same as filters: "
+        "`prunus methods --speedup structured --when after --family magnitude --data free`.",
+    ]
+    placed = [(method, found) for method in methods if (found := place(method)) is not None]
+    for axis, values in AXES.items():
+        lines = ["| | Methods |", "|---|---|"]
+        for value in values:
+            named = [f"[{method.id}]({method.id}.md)" for method, at in placed if getattr(at, axis) == value]
+            needs = f" ({KERNELS[value]})" if axis == "speedup" else ""
+            lines.append(f"| {value}{needs} | {', '.join(named) or 'none yet'} |")
+        parts.append(f"## {axis.capitalize()}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
 def _order(method: Method) -> tuple[int, str]:
     room = method.id.partition("/")[0]
     return (registry.ROOMS.index(room) if room in registry.ROOMS else len(registry.ROOMS), method.id)
@@ -264,7 +284,7 @@ def on_config(config: Any) -> Any:
         for room, found in rooms
     ]
     generated = {
-        "Methods": ["methods/index.md", *sections],
+        "Methods": ["methods/index.md", {"Axes of a survey": "methods/taxonomy.md"}, *sections],
         "Results": ["results/index.md", *[{name: f"results/{file}"} for name, file in headed(DOCS / "results")]],
         "Reference": [
             "reference/index.md",

@@ -22,6 +22,7 @@ measures = every("measure")
 SETTINGS: dict[str, dict[str, Any]] = {
     "measure/latency": {"mode": "quick", "repeats": 3, "warmup": 1},
     "measure/perplexity": {"window": 8},
+    "measure/reliance": {"blocks": ("above=0-127", "below=128-255")},
     "measure/connectivity": {"points": 3, "refresh": fixtures.dataset()},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from prunus.cli.flags import Json
 from prunus.cli.show import show, table
 from prunus.core import registry
 from prunus.core.registry import Method
+from prunus.core.taxonomy import fits, place
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +24,12 @@ def methods(
     unit: Annotated[str | None, typer.Option(help="Only methods that remove this unit: rows, channels, ...")] = None,
     needs: Annotated[str | None, typer.Option(help="Only methods that read this signal.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind: criterion, selector, ...")] = None,
+    speedup: Annotated[str | None, typer.Option(help="Survey: unstructured, structured, data.")] = None,
+    when: Annotated[str | None, typer.Option(help="Survey: before, during or after training, runtime.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Survey: magnitude, first-order, second-order, random, ...")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Survey: what it reads: free (none), unlabelled, labelled.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the methods, or show one."""
@@ -29,7 +37,9 @@ def methods(
         method = registry.find(name)
         show(_facts(method), as_json=as_json, text=_page(method))
         return
-    found = [_facts(method) for method in registry.methods(unit, kind, needs)]
+    axes = {"speedup": speedup, "when": when, "family": family, "data": data}
+    listed = [method for method in registry.methods(unit, kind, needs) if fits(method, **axes)]
+    found = [_facts(method) for method in listed]
     columns = ("id", "kind", "needs", "cost", "paper", "card", "golden")
     short = [{**facts, "cost": _short(facts["cost"], 40), "paper": _short(facts["paper"], 70)} for facts in found]
     show(found, as_json=as_json, text=table(short, columns))
@@ -46,6 +56,7 @@ def _facts(method: Method) -> dict[str, Any]:
         "paper": method.paper,
         "card": method.card,
         "golden": method.golden,
+        "taxonomy": None if (found := place(method)) is None else asdict(found),
         "options": options,
     }
 

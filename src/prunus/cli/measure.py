@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prunus.core.results import Results
     from prunus.prunables.dataset import Dataset
 
-READS_ROWS = ("accuracy", "perplexity", "geometry", "similarity", "connectivity")
+READS_ROWS = ("accuracy", "perplexity", "geometry", "similarity", "connectivity", "reliance")
 MASKED = "masked: its size and its time are unchanged"
 
 
