@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prunus.allocate.matrices import Allocate, matrix_counts
+from prunus.allocate.matrices import Allocate
 from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.edits import Edit, LowRank, SetWeight
@@ -21,9 +21,9 @@ from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import LazyValues, Score
 from prunus.flow.calls import with_rng
+from prunus.flow.density_table import allocated
 from prunus.flow.signals import module_signals
 from prunus.graph.lines import to_lines
-from prunus.graph.record import named_tensors
 from prunus.prunables.edits import with_low_rank
 from prunus.prunables.model import ModelPrunable, as_lines, in_storage
 from prunus.select.within import keep_masks, pattern_of
@@ -215,24 +215,6 @@ def plan_weights(
         if update is not None and not mask.all():
             edits.append(_compensated(prunable, groups[name], mask, update, signals, options or {}))
     return _plan(prunable, budget, kept, tuple(edits), made, signals)
-
-
-def allocated(
-    prunable: ModelPrunable, score: Score, budget: Budget, allocate: Allocate, options: Mapping[str, Any] | None
-) -> dict[str, int]:
-    """Weights of each matrix that stay under an allocator or under given densities."""
-    if budget.nm:
-        raise BadInput(f"{budget.short()} holds in every matrix: leave allocate= out")
-    tensors = named_tensors(prunable.model)
-    shapes = {name: tuple(tensors[name].shape) for name in score.values}
-    size = sum(tensors[name].numel() for name in shapes)
-    total = size - budget.drop_count(size)
-    sign = -1 if score.sense == "easy" else 1
-
-    def values(name: str) -> np.ndarray:
-        return sign * score.values[name].reshape(-1)
-
-    return matrix_counts(shapes, total, allocate, values=values, floors=budget.floor, options=options)
 
 
 def compensator_of(found: Method, asked: str | Sequence[str] | None) -> Method | None:
