@@ -11,7 +11,8 @@ from contract.checks import contents, round_trip, threads, untouched
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
 from prunus.core.plan import Plan
-from prunus.flow.weights import plan_weights, score_weights
+from prunus.flow.matrices import score_weights
+from prunus.flow.weights import plan_weights
 from prunus.signals.modules import ModuleSignals
 
 UNIT = "weights"

@@ -10,8 +10,9 @@ from torch import nn
 
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.flow.matrices import score_weights
 from prunus.flow.search import plan_search
-from prunus.flow.weights import plan_weights, score_weights
+from prunus.flow.weights import plan_weights
 from prunus.graph.trace import run
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.collect import collect

@@ -10,7 +10,8 @@ from torch import nn
 from prunus.core import registry
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput
-from prunus.flow.weights import matrix, plan_weights
+from prunus.flow.matrices import matrix
+from prunus.flow.weights import plan_weights
 from prunus.prunables.model import ModelPrunable
 from prunus.signals.collect import collect
 

@@ -22,9 +22,9 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
 from prunus.core.rng import uniform
 from prunus.core.score import LazyValues, Score
+from prunus.flow.matrices import chosen, score_matrix
 from prunus.flow.recover import masks_of
 from prunus.flow.signals import module_signals
-from prunus.flow.weights import chosen, score_matrix
 from prunus.prunables.model import ModelPrunable, as_lines, in_storage, lines_of
 from prunus.schedule.event import Event, Schedule, events_of
 from prunus.schedule.regrowth import exchanged
