@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from prunus.flow.save import load as load
     from prunus.flow.save import save as save
     from prunus.flow.signals import Fit as Fit
+    from prunus.flow.sparse import to_sparse as to_sparse
     from prunus.flow.while_training import Pruning as Pruning
     from prunus.maths.perceptron_theory import expected_errors as expected_errors
     from prunus.prunables.combined import combine as combine
@@ -67,6 +68,7 @@ _PLACES = {
     "load": "flow.save",
     "save": "flow.save",
     "Fit": "flow.signals",
+    "to_sparse": "flow.sparse",
     "Pruning": "flow.while_training",
     "expected_errors": "maths.perceptron_theory",
     "combine": "prunables.combined",

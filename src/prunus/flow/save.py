@@ -15,6 +15,7 @@ from prunus.core import files
 from prunus.core.edits import Rotate, Scale, SetWeight
 from prunus.core.errors import BadInput, CorruptFile
 from prunus.core.plan import Plan
+from prunus.flow.sparse import patterns
 from prunus.flow.stock import is_stock, stock_config
 from prunus.graph.example import restore
 from prunus.prunables.model import ModelPrunable
@@ -37,7 +38,7 @@ def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> P
         plan: the plan, or all plans in the order they were applied (plans over rows are left out).
         folder: gets `model.safetensors`, `applied.json` and one `plan-N/` for each plan. A transformers model that was cut alike in
             all layers gets a plain `config.json` too, so that stock `from_pretrained(folder)` loads it; `applied.json` says under
-            `config` whether it did, and why not.
+            `config` whether it did, and why not; under `patterns` which matrices keep N of every M inputs (`2:4`).
 
     Raises:
         ResourceError: the disk is full or read-only; what existed stays.
@@ -50,6 +51,9 @@ def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> P
     files.write_tensors(folder / WEIGHTS, tensors)
     parameters = sum(p.numel() for p in model.parameters())
     head: dict[str, Any] = {"schema": 1, "plans": len(plans), "shared": shared, "got": {"params": float(parameters)}}
+    weights = [one for one in plans if one.unit == "weights"]
+    if weights and (found := patterns(weights[-1], model)):
+        head["patterns"] = found
     example = next((one.provenance["example"] for one in plans if one.provenance.get("example")), None)
     if example is not None and is_stock(model):
         config, reason = stock_config(model, restore(example))

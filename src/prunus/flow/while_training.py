@@ -46,6 +46,7 @@ class Layer:
         shape: of the parameter.
         weight, score: `[outputs, inputs * taps]`; of scores large stays.
         alive: bool of that shape; False is masked already.
+        start: the weights that the schedule remembered, of that shape; None where it did not.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Layer:
     weight: Tensor
     score: Tensor
     alive: Tensor
+    start: Tensor | None = None
 
 
 class Pruning:
@@ -299,6 +301,7 @@ class Pruning:
                 as_lines(self.model, name),
                 torch.from_numpy(values).to(self.model.get_parameter(name).device),
                 self.alive(name),
+                None if self._state is None else lines_of(self.model, name, self._state[name]),
             )
             for name, values in scores.items()
         }
@@ -344,6 +347,10 @@ class _Part:
     offset: int
 
     def at(self, step: int, total: int) -> Event | None:
+        if (
+            step == 0 and self.offset
+        ):  # px.fit asks before the first step, where the event that went back is done already
+            return None
         return self.events.get(step + self.offset)
 
 
