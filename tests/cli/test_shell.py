@@ -31,6 +31,8 @@ def test_help_lists_every_verb_in_the_order_of_the_flow():
         "sweep",
         "run",
         "demo",
+        "audit",
+        "regimes",
     ]
     places = [found.stdout.index(f"\n  {verb}  ") for verb in verbs]
     assert places == sorted(places)

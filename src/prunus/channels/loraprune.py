@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from prunus.core.errors import BadInput
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Slot
 from prunus.core.registry import search
+from prunus.schedule.event import Event
 
 MEMORY, TINY = 0.9, 1e-8  # of the moving average; added to a norm
 
@@ -93,7 +95,10 @@ def loraprune(
     kept = {name: np.ones(group.size, dtype=bool) for name, group in free.items()}
     last = min(math.ceil((1 - rest) * steps), steps - 1)
 
-    def judge(step: int, _: nn.Module) -> None:
+    steps_done = count()
+
+    def judge(event: Event, _: nn.Module) -> None:
+        step = next(steps_done)
         now = {name: group_score(adapted, name) for name in free}
         if all(np.isfinite(value).all() for value in now.values()):
             for name, value in now.items():
@@ -120,11 +125,11 @@ def loraprune(
 
 
 class Each:
-    """An event before every step."""
+    """An event after every step, while its gradients are there."""
 
-    def at(self, step: int, total: int) -> int:
-        """The step."""
-        return step
+    def at(self, step: int, total: int) -> Event | None:
+        """Look again; nothing before the first step."""
+        return Event("replan") if step else None
 
 
 def group_score(adapted: Adapted, name: str) -> np.ndarray:

@@ -41,7 +41,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
         name = name.replace("-", "_")
         if equals:
             pairs.append((name, text))
-        elif name.startswith("no_") and kinds.get(name[3:]) == {"bool"}:
+        elif name.startswith("no_") and "bool" in kinds.get(name[3:], ()):
             pairs.append((name[3:], "false"))
         elif kinds.get(name) != {"bool"} and rest and not rest[0].startswith("--"):
             pairs.append((name, rest.pop(0)))

@@ -117,6 +117,24 @@ def torch_fork(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def draws_apart() -> Iterator[None]:
+    """Whatever code that isn't ours draws inside comes from a fixed seed, and no generator of the user's notices."""
+    import random
+
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch_fork(0, "drawn by a model"):
+            random.seed(0)
+            np.random.seed(0)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
 @dataclass(frozen=True)
 class Rng:
     """What a method is given as `rng`: a seed and a purpose."""

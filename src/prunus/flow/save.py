@@ -18,7 +18,7 @@ from prunus.core.plan import Plan
 from prunus.flow.sparse import patterns
 from prunus.flow.stock import is_stock, stock_config
 from prunus.graph.example import restore
-from prunus.prunables.model import ModelPrunable
+from prunus.prunables.model import ModelPrunable, shares
 
 WEIGHTS, APPLIED, CONFIG = "model.safetensors", "applied.json", "config.json"
 
@@ -52,7 +52,7 @@ def save(model: nn.Module, plan: Plan | Sequence[Plan], folder: str | Path) -> P
     parameters = sum(p.numel() for p in model.parameters())
     head: dict[str, Any] = {"schema": 1, "plans": len(plans), "shared": shared, "got": {"params": float(parameters)}}
     weights = [one for one in plans if one.unit == "weights"]
-    if weights and (found := patterns(weights[-1], model)):
+    if weights and not shares(weights[-1]) and (found := patterns(weights[-1], model)):
         head["patterns"] = found
     example = next((one.provenance["example"] for one in plans if one.provenance.get("example")), None)
     if example is not None and is_stock(model):
@@ -116,7 +116,8 @@ def load(folder: str | Path, like: nn.Module | Callable[[], nn.Module], *, examp
         edits = tuple(
             edit for edit in plan.edits if not isinstance(edit, (SetWeight, Rotate, Scale))
         )  # are in the file
-        model = ModelPrunable(model, example).apply(replace(plan, fingerprint="", edits=edits))
+        target = model if example is None else ModelPrunable(model, example)
+        model = replace(plan, fingerprint="", edits=edits).apply(target)
     tensors = files.read_tensors(folder / WEIGHTS)
     tensors |= {name: tensors[source] for name, source in head["shared"].items()}
     _fill(model, tensors, folder)

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from prunus.core.prunable import Group
+from prunus.core.rng import draws_apart
 from prunus.graph import compute as _compute
 from prunus.graph import elementwise as _elementwise
 from prunus.graph import movement as _movement
@@ -17,7 +18,7 @@ from prunus.graph import norms as _norms
 from prunus.graph import recurrent as _recurrent
 from prunus.graph import views as _views
 from prunus.graph.axes import Axis, Dim, freeze, leaves, mask_of, resolve
-from prunus.graph.record import Trace, Twin, draws_apart, named_tensors, real_twin, record
+from prunus.graph.record import Trace, Twin, named_tensors, real_twin, record
 from prunus.graph.rules import Note, Role, apply_rule, known
 
 _RULE_FILES = (_compute, _elementwise, _movement, _norms, _recurrent, _views)  # importing them fills the table of rules

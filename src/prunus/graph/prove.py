@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunus.core.errors import BadInput
+from prunus.core.rng import draws_apart
 from prunus.graph.attention import freed
 from prunus.graph.axes import Axis, mask_of, size_of
 from prunus.graph.build import Graph, Pass, tie_pass
 from prunus.graph.cut import Keep, cut
-from prunus.graph.record import Node, Ref, draws_apart, plain_attention, run, tensors_in, trace_forward, untouched
+from prunus.graph.record import Node, Ref, plain_attention, run, tensors_in, trace_forward, untouched
 from prunus.graph.rules import Note, known
 from prunus.graph.trace import taken_apart
 from prunus.train.modes import forget

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import copy
 import logging
-import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensor, FakeTensorMode
@@ -23,7 +21,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunus.core.errors import BadInput
-from prunus.core.rng import torch_fork
 from prunus.graph.attention import free, freed
 from prunus.graph.trace import Call, Node, Ref, Trace, Value, map_tensors, named_tensors, run, taken_apart, tensors_in
 from prunus.train.copies import copied
@@ -220,20 +217,6 @@ def fake_copy(model: nn.Module, example: Any) -> Twin:
         free(module)
     inputs = map_tensors(example, lambda tensor: mode.from_tensor(tensor.detach()))
     return Twin(mode, twin, inputs)
-
-
-@contextmanager
-def draws_apart() -> Iterator[None]:
-    """Whatever the model's own code draws inside comes from a fixed seed, and the user's generators don't notice."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch_fork(0, "drawn by the model"):
-            random.seed(0)
-            np.random.seed(0)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 @contextmanager

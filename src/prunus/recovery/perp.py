@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.registry import recovery
 from prunus.core.rng import torch_rng
-from prunus.prunables.model import is_matrix, transposed
+from prunus.prunables.model import is_matrix
 from prunus.prunables.roles import require_role
 from prunus.recovery.reconstruction import reconstruct
 from prunus.recovery.training import Report, is_norm, norm_parameters, only, train
+from prunus.signals.scan import transposed
 from prunus.train.adapters import Adapter, attach, merge
 from prunus.train.masks import Masks
 
