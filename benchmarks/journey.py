@@ -15,14 +15,15 @@ import json
 import os
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunus.core.budget import Budget
 from prunus.maths.scaling_law import average_parameters, cubic_sparsity
+from prunus.schedule.event import Event
 from prunus.train.loop import fit
 from prunus.train.models import seeded
 
@@ -72,15 +73,17 @@ class Rising:
     def __init__(self, sparsity: np.ndarray) -> None:
         self.sparsity = sparsity
 
-    def at(self, step: int, total: int) -> SimpleNamespace | None:
+    def at(self, step: int, total: int) -> Event | None:
         before = self.sparsity[step - 1] if step else 0.0
-        return SimpleNamespace(sparsity=float(self.sparsity[step])) if self.sparsity[step] > before else None
+        if step == total or self.sparsity[step] <= before:
+            return None
+        return Event("prune", Budget.parse(f"{100 * (1 - self.sparsity[step]):.10g}% weights"))
 
     @staticmethod
-    def masks(event: SimpleNamespace, net: nn.Module) -> dict[str, Tensor]:
+    def masks(event: Event, net: nn.Module) -> dict[str, Tensor]:
         found = {}
         for name, weight in matrices(net).items():
-            dropped = round(event.sparsity * weight.numel())
+            dropped = round((1 - event.budget.term.amount) * weight.numel())
             mask = torch.ones(weight.numel(), dtype=torch.bool)
             mask[weight.detach().abs().flatten().argsort()[:dropped]] = False
             found[name] = mask.view_as(weight)

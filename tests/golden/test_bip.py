@@ -10,7 +10,8 @@ from torch import nn
 
 from prunus.core.budget import Budget
 from prunus.prunables.model import ModelPrunable
-from prunus.weights.bip import Cut, TwoLevels, bip, top_mask
+from prunus.weights.bip import Cut, TwoLevels, bip
+from prunus.weights.masked import top_mask
 
 pytestmark = pytest.mark.golden("bip--masks-and-hypergradient")
 MASKS = {

@@ -10,8 +10,9 @@ from torch import nn
 
 import prunus as px
 from prunus.core.errors import BadInput
-from prunus.weights.bip import Cut, TwoLevels, top_mask
+from prunus.weights.bip import Cut, TwoLevels
 from prunus.weights.lottery_jackpots import MaskSearch, swapped
+from prunus.weights.masked import top_mask
 
 
 class Net(nn.Module):

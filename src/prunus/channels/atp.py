@@ -12,7 +12,6 @@ Departures: no code was found. Not verified against the paper: the GRU, bias 3 a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -30,6 +29,7 @@ from prunus.core.prunable import Slot
 from prunus.core.registry import search
 from prunus.core.rng import torch_fork
 from prunus.train.adapters import Adapter
+from prunus.train.copies import copied
 from prunus.train.decisions import Generator, budget_gap, decide, shrunk, with_one
 from prunus.train.step import Step, StepFn, infer_step
 
@@ -86,7 +86,7 @@ def atp(
     groups = inner_groups(prunable)
     counts = equal_shares(groups, prunable, budget, floor_share)
     goal = sum(groups[name].cost * count for name, count in counts.items())
-    adapted = Adapted(copy.deepcopy(prunable.model), groups, "kept_path", rank=rank, scale=alpha / rank, rng=rng)
+    adapted = Adapted(copied(prunable.model), groups, "kept_path", rank=rank, scale=alpha / rank, rng=rng)
     with torch_fork(0, "layers"):  # torch draws first weights of its own, which are drawn anew
         generator = Generator({name: group.size for name, group in groups.items()}, rng.child("generator").torch())
     adapted.model.add_module("decisions", generator)

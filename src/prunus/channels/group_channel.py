@@ -14,7 +14,6 @@ Departures: no code was released; the card's proposals are used. A section is a 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,6 +33,7 @@ from prunus.graph.changes import changes
 from prunus.graph.members import bind
 from prunus.graph.scales import heights, part
 from prunus.graph.trace import run
+from prunus.train.copies import copied
 from prunus.train.penalty import Penalty
 
 LEVELS = np.arange(1, 9) / 10
@@ -84,7 +84,7 @@ def group_channel(
     groups = {group.name: group for group in prunable.groups("channels") if scales_of(group, prunable.model)}
     if not groups:
         raise BadInput("no group of this model has a norm with scale and shift: there is nothing to compare")
-    model = copy.deepcopy(prunable.model)
+    model = copied(prunable.model)
     if steps > 0:
         everything = {name: np.ones(group.size, dtype=bool) for name, group in groups.items()}
         chosen: dict[str, Tensor] = penalised(groups, model, everything, shifts=False)

@@ -12,10 +12,9 @@ Departures: the released gradient of the merged weight from one step, B' A + B A
 
 from __future__ import annotations
 
-import copy
+import itertools
 import math
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from prunus.core.errors import BadInput
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Slot
 from prunus.core.registry import search
-from prunus.schedule.event import Event
+from prunus.train.copies import copied
 
 MEMORY, TINY = 0.9, 1e-8  # of the moving average; added to a norm
 
@@ -90,15 +89,15 @@ def loraprune(
     counts = equal_shares(free, prunable, budget, floor_share)
     if every < 1 or not 0 <= wait + rest <= 1:
         raise BadInput(f"every is 1 or more and wait + rest a share, not {every} and {wait} + {rest}")
-    adapted = Adapted(copy.deepcopy(prunable.model), groups, "gate", rank=rank, scale=alpha / rank, rng=rng)
+    adapted = Adapted(copied(prunable.model), groups, "gate", rank=rank, scale=alpha / rank, rng=rng)
     scores = {name: np.zeros(group.size) for name, group in free.items()}
     kept = {name: np.ones(group.size, dtype=bool) for name, group in free.items()}
     last = min(math.ceil((1 - rest) * steps), steps - 1)
 
-    steps_done = count()
+    done = itertools.count()
 
-    def judge(event: Event, _: nn.Module) -> None:
-        step = next(steps_done)
+    def judge(engine: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        step = next(done)
         now = {name: group_score(adapted, name) for name in free}
         if all(np.isfinite(value).all() for value in now.values()):
             for name, value in now.items():
@@ -111,25 +110,15 @@ def loraprune(
                 kept[name] = lowest_go(scores[name], kept[name], gone)
             adapted.close(kept)
 
-    settings: dict[str, Any] = {
-        "optimizer": "adamw",
-        "lr": lr,
-        "batch": batch,
-        "clip": clip,
-        "weight_decay": weight_decay,
-    }
-    fit(adapted.model, steps=steps, events=Each(), on_event=judge, **settings)
+    def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        engine = torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
+        engine.register_step_pre_hook(judge)  # on the gradients of the weights as they are
+        return engine
+
+    fit(adapted.model, steps=steps, optimizer=optimizer, lr=lr, batch=batch, clip=clip)
     chosen = {name: Kept.of_ids(np.flatnonzero(mask), mask.size) for name, mask in kept.items()}
     planned, dense = prunable.priced(counts), prunable.priced({name: group.size for name, group in free.items()})
     return Plan("channels", chosen, budget, planned, dense, adapted.merged())
-
-
-class Each:
-    """An event after every step, while its gradients are there."""
-
-    def at(self, step: int, total: int) -> Event | None:
-        """Look again; nothing before the first step."""
-        return Event("replan") if step else None
 
 
 def group_score(adapted: Adapted, name: str) -> np.ndarray:

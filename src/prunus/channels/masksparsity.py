@@ -15,7 +15,6 @@ Departures: channels are chosen by the budget, from the mean |scale| over the no
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from prunus.core.prunable import Group
 from prunus.core.registry import search
 from prunus.graph.changes import changes
 from prunus.graph.members import bind
+from prunus.train.copies import copied
 from prunus.train.penalty import Penalty, Rule
 
 FIXED = 0.01  # the released threshold
@@ -85,7 +85,7 @@ def masksparsity(
     groups = {group.name: group for group in prunable.groups("channels") if scales_of(group, prunable.model)}
     if not groups:
         raise BadInput("no group of this model has a norm with scale and shift: there is nothing to penalise")
-    model = copy.deepcopy(prunable.model)
+    model = copied(prunable.model)
 
     def trained(removed: Masks, count: int, *, shifts: bool = False) -> None:
         if count > 0 and any(mask.any() for mask in removed.values()):

@@ -15,6 +15,7 @@ from prunus.core.edits import SetWeight
 from prunus.core.errors import BadInput
 from prunus.core.prunable import Group, Slot
 from prunus.core.rng import Rng
+from prunus.graph.blocks import blocks_of, inside_one
 from prunus.signals.scan import is_matrix, transposed
 from prunus.train.adapters import Adapter, attach, merge
 
@@ -26,24 +27,14 @@ def inner_groups(prunable: Any) -> Groups:
     groups = {group.name: group for group in prunable.groups("channels")}
     if not groups:
         raise BadInput("there is no group to take units from: everything is frozen (see `prunus check`)")
-    inner = {n: g for n, g in groups.items() if len(blocks_of(g)) == 1 and not n.endswith(":dim")}
-    inner = {n: g for n, g in inner.items() if "" not in blocks_of(g)}
+    inner = {name: one for name, one in inside_one(groups).items() if "" not in blocks_of(one)}
     return inner or groups
-
-
-def blocks_of(group: Group) -> set[str]:
-    """Names of the numbered blocks that hold a group's parameters; "" for parameters outside of one."""
-    found: set[str] = set()
-    for slot in group.slots:
-        parts = slot.parameter.split(".")
-        at = next((place for place, part in enumerate(parts) if part.isdigit()), None)
-        found.add("" if at is None else ".".join(parts[: at + 1]))
-    return found
 
 
 def spared(groups: Groups, first: float, last: int) -> set[str]:
     """Names of groups in the first floor(first * blocks) and the last blocks, which stay whole."""
-    blocks = {name: next(iter(blocks_of(group))) for name, group in groups.items() if "" not in blocks_of(group)}
+    every = {name: blocks_of(group, outermost=True) for name, group in groups.items()}
+    blocks = {name: next(iter(found)) for name, found in every.items() if "" not in found}
     order = sorted(set(blocks.values()), key=lambda block: (block.rpartition(".")[0], int(block.rpartition(".")[2])))
     kept = {*order[: int(first * len(order))], *order[max(len(order) - last, 0) :]}
     return {name for name, block in blocks.items() if block in kept}

@@ -98,12 +98,13 @@ def open_model(spec: str, *, like: str = "", allow_code: bool = False, trains: b
 
 def fresh(model: Model, seed: int) -> nn.Module:
     """The model with new weights drawn from `seed`, or a copy of the weights it was given."""
-    import copy
 
     from prunus.sources import models
 
     if not model.random:
-        return copy.deepcopy(model.net)
+        from prunus.train.copies import copied
+
+        return copied(model.net)
     made = model.made
     return models.open_model(
         made["source"], allow_code=model.allow_code, num_classes=made["classes"], options=made["options"],

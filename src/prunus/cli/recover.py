@@ -116,9 +116,10 @@ def runner(
     def work(
         model: nn.Module, rows: Dataset, epochs: int | None, report: dict[str, dict[str, float]] | None = None
     ) -> nn.Module:
-        import copy
 
-        model = copy.deepcopy(model)
+        from prunus.train.copies import copied
+
+        model = copied(model)
         for method, own in zip(methods, options):
             given = dict(own)
             if epochs is not None and method.name != "bn_stats":

@@ -27,6 +27,7 @@ Jobs = Annotated[
 Hours = Annotated[float | None, typer.Option(min=0, help="Refuse what would take longer; default the recipe's, 24.")]
 AcceptEnv = Annotated[bool, typer.Option("--accept-env", help="Go on although versions, processor or threads changed.")]
 Runs = Annotated[str, typer.Option(help="Folder of run folders and of the store.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="As run.seeds=[0,1].")]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,9 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE.toml", help="A recipe.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="As run.seeds=[0,1].")
-    ] = None,
+    overrides: Overrides = None,
     jobs: Jobs = None,
     max_hours: Hours = None,
     accept_env: AcceptEnv = False,
@@ -56,7 +55,7 @@ def run(
 
 
 def demo(
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="As run.seeds=[0].")] = None,
+    overrides: Overrides = None,
     jobs: Jobs = None,
     max_hours: Hours = None,
     accept_env: AcceptEnv = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.flags import AllowCode, Json
-from prunus.cli.run import AcceptEnv, Hours, Jobs, Runs
+from prunus.cli.run import AcceptEnv, Hours, Jobs, Overrides, Runs
 from prunus.cli.show import show, table
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from prunus.run.audit import Audited
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE.toml", help="A recipe whose arms cut a model and recover it.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="As run.seeds=[0,1].")]
 MOVES = {"raise": "train hotter", "lower": "train colder", "keep": "keep"}
 
 

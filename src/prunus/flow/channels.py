@@ -24,6 +24,7 @@ from prunus.core.score import GroupScore, Score
 from prunus.flow.calls import with_rng
 from prunus.flow.milliseconds import Stopwatch, by_time
 from prunus.flow.signals import module_signals
+from prunus.graph.blocks import inside_one
 from prunus.graph.makers import makers_of
 from prunus.graph.members import bind, readers_of
 from prunus.prunables.model import ModelPrunable
@@ -183,20 +184,10 @@ def touchable(prunable: ModelPrunable, which: str) -> dict[str, Group]:
         return groups
     if which != "inner":
         raise UnknownName("choice of groups", which, ("all", "inner"))
-    inner = {name: group for name, group in groups.items() if not name.endswith(":dim") and len(_blocks(group)) == 1}
+    inner = inside_one(groups)
     if not inner:
         raise BadInput("no group lies inside one block of this model: use groups='all'")
     return inner
-
-
-def _blocks(group: Group) -> set[str]:
-    """The numbered blocks a group reaches into; "" for parameters outside of all."""
-    found: set[str] = set()
-    for slot in group.slots:
-        parts = slot.parameter.split(".")
-        last = max((i for i, part in enumerate(parts) if part.isdigit()), default=-1)
-        found.add(".".join(parts[: last + 1]))
-    return found
 
 
 def _levels(score: Score, scope: str, rule: Normalise, groups: dict[str, Group]) -> list[Level]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from prunus.allocate.matrices import Allocate, densities_of, matrix_counts
 from prunus.core.budget import Budget
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
-from prunus.core.score import Score
 from prunus.graph.record import named_tensors
 from prunus.prunables.model import ModelPrunable
 
@@ -56,24 +54,6 @@ def density_table(
         row |= {way: densities[name] for way, densities in found.items()}
         rows.append({**row, "empty": [way for way, densities in found.items() if densities[name] == 0]})
     return [*rows, _total(rows, list(found), macs)]
-
-
-def allocated(
-    prunable: ModelPrunable, score: Score, budget: Budget, allocate: Allocate, options: Mapping[str, Any] | None
-) -> dict[str, int]:
-    """Weights of each matrix that stay under an allocator or under given densities."""
-    if budget.nm:
-        raise BadInput(f"{budget.short()} holds in every matrix: leave allocate= out")
-    tensors = named_tensors(prunable.model)
-    shapes = {name: tuple(tensors[name].shape) for name in score.values}
-    size = sum(tensors[name].numel() for name in shapes)
-    total = size - budget.drop_count(size)
-    sign = -1 if score.sense == "easy" else 1
-
-    def values(name: str) -> np.ndarray:
-        return sign * score.values[name].reshape(-1)
-
-    return matrix_counts(shapes, total, allocate, values=values, floors=budget.floor, options=options)
 
 
 def _densities(

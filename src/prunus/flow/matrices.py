@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from prunus.allocate.matrices import Allocate, matrix_counts
+from prunus.core.budget import Budget
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.prunable import Group
 from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.core.score import LazyValues, Score
 from prunus.flow.calls import with_rng
+from prunus.graph.blocks import block_of
 from prunus.graph.lines import to_lines
+from prunus.graph.record import named_tensors
 from prunus.prunables.model import ModelPrunable, as_lines
 from prunus.signals.modules import ModuleSignals
-from prunus.weights.rnn_sparsity import SIDES, recurrent
+from prunus.weights.recurrent import SIDES, recurrent
 
 BY_WEIGHT = frozenset({"grad", "grad_square", "hessian_gradient"})  # signals in the shape of the stored weight
 
@@ -84,7 +88,7 @@ def chosen(prunable: ModelPrunable, layers: str) -> tuple[Group, ...]:
         return tuple(group for group in groups if group.name.rpartition(".")[2] == "weight")
     if layers != "blocks":
         raise UnknownName("choice of layers", layers, ("all", "blocks", "feedforward", *SIDES))
-    inside = tuple(group for group in groups if any(part.isdigit() for part in group.name.split(".")))
+    inside = tuple(group for group in groups if block_of(group.name))
     if not inside:
         raise BadInput("this model has no repeated blocks: use layers='all'")
     return inside
@@ -111,3 +115,21 @@ def matrix(prunable: ModelPrunable, group: Group, signals: ModuleSignals | None)
                 value = to_lines(owner, value)
             fields[name] = value
     return SimpleNamespace(**fields)
+
+
+def allocated(
+    prunable: ModelPrunable, score: Score, budget: Budget, allocate: Allocate, options: Mapping[str, Any] | None
+) -> dict[str, int]:
+    """Weights of each matrix that stay under an allocator or under given densities."""
+    if budget.nm:
+        raise BadInput(f"{budget.short()} holds in every matrix: leave allocate= out")
+    tensors = named_tensors(prunable.model)
+    shapes = {name: tuple(tensors[name].shape) for name in score.values}
+    size = sum(tensors[name].numel() for name in shapes)
+    total = size - budget.drop_count(size)
+    sign = -1 if score.sense == "easy" else 1
+
+    def values(name: str) -> np.ndarray:
+        return sign * score.values[name].reshape(-1)
+
+    return matrix_counts(shapes, total, allocate, values=values, floors=budget.floor, options=options)

@@ -7,7 +7,6 @@ that is quick enough and one that is not: at the place where a straight line thr
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from prunus.graph.cut import cut
 from prunus.graph.trace import map_tensors, run, tensors_in
 from prunus.measure.latency import in_turns
 from prunus.prunables.model import ModelPrunable
+from prunus.train.copies import copied
 
 Clock = Callable[[], float]
 Counts = dict[str, int]
@@ -60,7 +60,7 @@ class Stopwatch:
                 "milliseconds can't be measured on the meta device: give macs or params, or load the weights"
             )
         kind = getattr(torch, budget.dtype) if budget.dtype else None
-        self._dense: nn.Module = copy.deepcopy(model).to(kind) if kind is not None else model
+        self._dense: nn.Module = copied(model).to(kind) if kind is not None else model
         self._inputs = _batched(self.prunable.example, budget.batch, kind)
 
     def measure(self, counts: Mapping[str, int]) -> float:

@@ -20,6 +20,7 @@ from prunus.core.registry import Method
 from prunus.core.rng import Rng
 from prunus.flow.calls import with_rng
 from prunus.flow.signals import module_signals
+from prunus.graph.blocks import block_of
 from prunus.maths.rank_parts import Components
 from prunus.prunables.model import ModelPrunable
 from prunus.prunables.ranks import RankMatrix
@@ -144,7 +145,7 @@ def chosen(prunable: ModelPrunable, scheme: str, layers: str, budget: Budget) ->
     if layers not in ("all", "blocks"):
         raise UnknownName("choice of layers", layers, ("all", "blocks"))
     if layers == "blocks":
-        found = tuple(one for one in found if any(part.isdigit() for part in one.name.split(".")))
+        found = tuple(one for one in found if block_of(one.name))
     names = {one.name for one in found}
     for name in budget.pin:
         if str(name) not in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from prunus.measure.latency import in_turns
 from prunus.measure.stats import ratio_interval
 from prunus.prunables.csr import CsrLinear
 from prunus.prunables.model import as_lines
+from prunus.train.copies import copied
 
 SIZES = (2, 4, 8, 16, 32)  # M of the patterns that are looked for
 
@@ -49,7 +49,7 @@ def to_sparse(
     Raises:
         BadInput: no linear layer has so few nonzero weights, or the sparse model computes something else.
     """
-    small = copy.deepcopy(model).eval()
+    small = copied(model).eval()
     found = {name: cast("nn.Linear", module) for name, module in small.named_modules() if _thin(module, density)}
     if not found:
         raise BadInput(

@@ -12,14 +12,14 @@ import torch
 from prunus.allocate.matrices import Allocate
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.counted import counted
 from prunus.core.edits import Edit, LowRank, SetWeight
 from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
 from prunus.core.registry import Method
 from prunus.core.score import LazyValues, Score
-from prunus.flow.density_table import allocated
-from prunus.flow.matrices import chosen, matrix, score_weights
+from prunus.flow.matrices import allocated, chosen, matrix, score_weights
 from prunus.flow.signals import module_signals
 from prunus.prunables.edits import with_low_rank
 from prunus.prunables.model import ModelPrunable, as_lines, in_storage
@@ -325,11 +325,7 @@ def _plan(
 ) -> Plan:
     if signals is not None:
         made = {**made, "signals": dict(signals.provenance)}
-    dense = {"weights": float(sum(one.size for one in kept.values()))}
-    planned = {"weights": float(sum(one.count for one in kept.values()))}
-    if beside := sum(edit.a.size + edit.b.size for edit in edits if isinstance(edit, LowRank)):
-        dense, planned = {**dense, "low_rank": 0.0}, {**planned, "low_rank": float(beside)}
-    return Plan("weights", kept, budget, planned, dense, edits, {}, (), made, prunable.fingerprint())
+    return Plan("weights", kept, budget, *counted("weights", kept, edits), edits, {}, (), made, prunable.fingerprint())
 
 
 def _taps(prunable: ModelPrunable, group: Group) -> int:

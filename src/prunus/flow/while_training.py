@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from prunus.core import registry
 from prunus.core.budget import Budget
+from prunus.core.counted import counted
 from prunus.core.errors import BadInput, UnknownName
 from prunus.core.plan import Kept, Plan
 from prunus.core.prunable import Group
@@ -233,12 +234,12 @@ class Pruning:
     def plan(self) -> Plan:
         """The masks as a plan over the weights as they are now, for `px.recover`, `px.compare` and `px.save`."""
         kept = {name: Kept.of_mask(self.alive(name).numpy(force=True)) for name in self.groups}
-        dense, stays = sum(one.size for one in kept.values()), sum(one.count for one in kept.values())
+        planned, dense = counted("weights", kept)
+        stays = int(planned["weights"])
         made = {"method": self.method.id, "schedule": type(self.schedule).__name__, "within": self.within}
         made |= {"seed": self._settings["seed"], "options": dict(self._settings["options"])}
-        quantities = {"weights": float(stays)}, {"weights": float(dense)}
-        asked = Budget.parse(f"{stays} weights") if stays < dense else Budget.parse("100% weights")
-        return Plan("weights", kept, asked, *quantities, (), {}, (), made, self.prunable.fingerprint())
+        asked = Budget.parse(f"{stays} weights" if planned != dense else "100% weights")
+        return Plan("weights", kept, asked, planned, dense, (), {}, (), made, self.prunable.fingerprint())
 
     def _pruned(self, event: Event) -> dict[str, Tensor]:
         """The masks under the event's budget. What went before never comes back here."""

@@ -9,7 +9,6 @@ Departures: the released code walks a Bezier curve whose bend is never trained, 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from prunus.measure.measured import Measured, role_facts
 from prunus.measure.predict import predict
 from prunus.prunables.roles import require_role
 from prunus.recovery.bn_stats import bn_stats
+from prunus.train.copies import copied
 from prunus.train.kinds import BatchNorm
 
 
@@ -92,7 +92,7 @@ def line(a: nn.Module, b: nn.Module, points: int) -> Iterator[nn.Module]:
         apart = next(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
         told = [side.get(apart, "missing") for side in shapes]
         raise BadInput(f"no line joins two architectures: {apart} is {told[0]} here and {told[1]} there")
-    between = copy.deepcopy(a)
+    between = copied(a)
     for share in np.linspace(0, 1, points).tolist():
         between.load_state_dict({name: _mixed(value, ends[1][name], share) for name, value in ends[0].items()})
         yield between

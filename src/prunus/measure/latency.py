@@ -9,7 +9,6 @@ Departures: none. The word "speed-up" is used only when the 95 % interval of the
 
 from __future__ import annotations
 
-import copy
 import math
 import multiprocessing
 import time
@@ -26,6 +25,7 @@ from prunus.core.registry import measure
 from prunus.measure.inputs import first_inputs
 from prunus.measure.measured import Measured
 from prunus.measure.stats import ratio_interval
+from prunus.train.copies import copied
 from prunus.train.modes import evaluating
 from prunus.train.step import to_device
 
@@ -196,7 +196,7 @@ class _Worker:
         self.timeout = timeout
         self.pipe, other = context.Pipe()
         # A copy, because sending moves storages into shared memory.
-        arguments = (other, copy.deepcopy(model).eval(), to_device(inputs, torch.device("cpu")), threads, warmup)
+        arguments = (other, copied(model).eval(), to_device(inputs, torch.device("cpu")), threads, warmup)
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
         try:
             self.process.start()

@@ -5,7 +5,6 @@ The model is copied, its position embeddings are resized bicubically, and images
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
 from prunus.prunables.encoders import Encoder, find_encoder
+from prunus.train.copies import copied
 
 POSITIONS = ("pos_embed", "pos_embedding")
 
@@ -63,7 +63,7 @@ def downsampled(model: nn.Module, tokens: int) -> tuple[nn.Module, int]:
         raise BadInput(
             f"{encoder.tokens} patches can't be down-sampled to {tokens}: it takes a plain encoder with a square grid"
         )
-    small = copy.deepcopy(model)
+    small = copied(model)
     side = _patch(small) * new
     interpolates = _resize(small, encoder, old, new, side)
     shrink = ShrinkImage(side, interpolates)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from prunus.graph.count import Counter
 from prunus.maths.rank_parts import Components, as_matrices, factors, scheme_of, shape_of
 from prunus.prunables.edits import add_parts, can_factor
 from prunus.signals.scan import transposed
+from prunus.train.copies import copied
 from prunus.train.kinds import Conv
 
 Counts = Mapping[str, int]
@@ -167,6 +167,6 @@ def _at_rank_one(model: nn.Module, matrices: Iterable[RankMatrix]) -> nn.Module:
         batch, p, q = one.form
         parts = Components(torch.zeros(batch, p, 1), torch.zeros(batch, 1, q), torch.zeros(1))
         edits.append(one.edit(parts, np.zeros(1, dtype=np.int64)))
-    thin = copy.deepcopy(model)
+    thin = copied(model)
     add_parts(thin, edits, lambda module, side: None)
     return thin

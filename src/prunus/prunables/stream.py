@@ -6,7 +6,6 @@ A plan over tokens is a policy, not a list of ids: rule, place, count, positions
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +24,7 @@ from prunus.prunables.llava import attach_prompt
 from prunus.signals.cls_attention import projections
 from prunus.tokens.gate import Policy, TokenGate
 from prunus.tokens.vispruner import PER_ROUND
+from prunus.train.copies import copied
 
 SUFFIX = ":tokens"
 
@@ -128,7 +128,7 @@ class TokenStream:
             raise BadInput(f"this is a token stream, the plan removes {plan.unit}")
         if plan.fingerprint and plan.fingerprint != self.fingerprint():
             raise FingerprintMismatch("token plan", plan.fingerprint, self.fingerprint())
-        model = self.model if inplace else copy.deepcopy(self.model)
+        model = self.model if inplace else copied(self.model)
         for name in plan.groups:
             self._insert(model, self.place(name), policy_of(plan))
         return model

@@ -14,7 +14,6 @@ Departures: the released code chooses layers by a table (no 1x1 convolutions, no
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from prunus.core.plan import Kept, Plan
 from prunus.core.registry import search
 from prunus.graph.changes import changes
 from prunus.maths.rank_parts import by_energy
+from prunus.train.copies import copied
 from prunus.train.rank_projection import RankProjection
 
 
@@ -72,7 +72,7 @@ def trp(
     if not matrices:
         raise BadInput("this model has no weight that two thinner layers could replace")
     prices = prunable.rank_prices(scheme, [one.name for one in matrices])
-    model = copy.deepcopy(prunable.model)
+    model = copied(prunable.model)
     reached: dict[str, int] = {}
     if steps:
         chosen = {one.name: (one.groups, one.scheme) for one in matrices}

@@ -13,7 +13,6 @@ Departures: no code was released, and the paper leaves rank, learning rate and d
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from prunus.prunables.roles import require_role
 from prunus.recovery.perp import masks_of, training_subset
 from prunus.recovery.rewriting import Check, Pair, rewritten, taught
 from prunus.recovery.training import Report, train
+from prunus.train.copies import copied
 from prunus.train.masks import Masks
 
 
@@ -119,8 +119,8 @@ def self_data_distillation(
     if also is None:
         return tuned(model, data)
     require_role(also, {"fit"}, what="recovery")
-    base = copy.deepcopy(model) if space == "delta" else None
-    other = tuned(copy.deepcopy(model), also)
+    base = copied(model) if space == "delta" else None
+    other = tuned(copied(model), also)
     account |= merged(tuned(model, data), other, t, base)
     if rewrite:
         account["accepted"] /= 2

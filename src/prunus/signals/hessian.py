@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunus.core.errors import BadInput
+from prunus.maths.second_moments import add_upper, mirrored
 from prunus.signals.scan import CHUNK, Accumulator, Source, check_finite, row_chunks, tokens
 
 PROVIDES = ("hessian",)
@@ -24,7 +25,6 @@ LEVEL = "modules"
 VERSION = 1
 MEMORY = "8 * sum((in_channels * taps) ** 2) over distinct inputs"
 UNFOLDED = 4_000_000  # numbers of an unfolded convolution input held at a time
-BLOCK = 384
 
 
 class Accumulate(Accumulator):
@@ -54,17 +54,14 @@ class Accumulate(Accumulator):
         if total is None:
             total = torch.zeros(groups, width, width, dtype=torch.float64, device=x.device)
             self._sums[source] = total
-        for start in range(0, width, BLOCK):
-            stop = min(start + BLOCK, width)
-            total[:, start:stop, start:] += x[:, :, start:stop].transpose(1, 2) @ x[:, :, start:]
+        add_upper(total, x)
         check_finite(total.diagonal(dim1=1, dim2=2), source.names[0], "input")
 
     def finish(self) -> dict[str, dict[str, Tensor]]:
         """float32, mirrored; the same tensor for all modules of a source."""
         found: dict[str, dict[str, Tensor]] = {}
         for source in dict.fromkeys(self.scan.inputs.sources.values()):
-            upper = self._sums.pop(source).triu_()
-            whole = 2 * (upper + upper.transpose(1, 2) - torch.diag_embed(upper.diagonal(dim1=1, dim2=2)))
+            whole = 2 * mirrored(self._sums.pop(source))
             value = (whole if len(whole) > 1 else whole[0]).float().cpu()
             found |= {name: {"hessian": value} for name in source.names}
         return found

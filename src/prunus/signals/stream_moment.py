@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunus.signals.hessian import BLOCK
+from prunus.maths.second_moments import add_upper, mirrored
 from prunus.signals.scan import CHUNK, Accumulator, check_finite, tokens
 
 PROVIDES = ("stream_moment",)
@@ -44,17 +44,14 @@ class Accumulate(Accumulator):
         width = x.shape[1]
         total = self._sums.setdefault(name, torch.zeros(width, width, dtype=torch.float64, device=x.device))
         for part in x.split(CHUNK * max(len(x) // max(self.scan.rows, 1), 1)):
-            for start in range(0, width, BLOCK):
-                total[start : start + BLOCK, start:] += part[:, start : start + BLOCK].T @ part[:, start:]
+            add_upper(total, part)
         check_finite(total.diagonal(), name, "input")
 
     def finish(self) -> dict[str, dict[str, Tensor]]:
         """float32, mirrored."""
         found: dict[str, dict[str, Tensor]] = {}
         for name in list(self._sums):
-            upper = self._sums.pop(name).triu_()
-            whole = upper + upper.T - torch.diag(upper.diagonal())
-            found[name] = {"stream_moment": whole.float().cpu()}
+            found[name] = {"stream_moment": mirrored(self._sums.pop(name)).float().cpu()}
         return found
 
 

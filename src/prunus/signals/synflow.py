@@ -7,7 +7,6 @@ done again in float64.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from prunus.core.errors import BadInput, BudgetUnreachable, NonFinite, UnknownName
 from prunus.maths.partial import keep_largest, pooled_counts
+from prunus.train.copies import copied
 from prunus.train.kinds import BatchNorm
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -37,7 +37,7 @@ class Flow:
     def __init__(self, model: nn.Module, example: Any, run: Forward) -> None:
         exact = any(parameter.dtype == torch.float64 for parameter in model.parameters())
         dtype = torch.float64 if exact else torch.float32
-        self._model = copy.deepcopy(model).to(dtype).eval()
+        self._model = copied(model).to(dtype).eval()
         with torch.no_grad():
             for tensor in (*self._model.parameters(), *self._model.buffers()):
                 if tensor.is_floating_point():

@@ -5,13 +5,12 @@ Needs: the fit rows; the dense model is start and teacher. With hidden > 0 block
 Cost: steps * batch forward and backward passes and as many teacher forwards; a new mask every few steps.
 Departures: written from the paper; of the released code the GPT-2 path inverts an integer mask, so that its decay makes weights
  grow, which is not reproduced. Scores are magnitudes: Wanda's, calibrated once, are not offered. The path beside a matrix
- (boost) reads fixed block sums; the released runs train that projection too. Short runs need a larger lr than the released
- 2e-4. The last `settle` share of the steps keeps its mask. A share is rounded down for each output.
+ (boost) reads fixed block sums; the released runs train that projection too. The last `settle` share of the steps keeps its mask. A
+ share is rounded down for each output.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -21,11 +20,15 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from prunus.core.budget import Budget
+from prunus.core.counted import counted
 from prunus.core.edits import Edit, LowRank, SetWeight
 from prunus.core.errors import BadInput, BudgetUnreachable
 from prunus.core.plan import Kept, Plan
 from prunus.core.registry import search
+from prunus.graph.blocks import block_of
+from prunus.schedule.event import Event
 from prunus.signals.scan import transposed
+from prunus.train.copies import copied
 from prunus.train.hidden import HiddenLesson
 from prunus.train.modes import evaluating
 from prunus.train.sr_ste import DecayingAdamW, Pattern, Straight, ramp
@@ -80,17 +83,17 @@ def ast(
     """
     if boost < 0 or boost == 1 or every < 1:
         raise BadInput(f"boost is 0 or a block of 2 inputs or more, every is 1 or more, not {boost} and {every}")
-    groups = [group for group in prunable.groups("weights") if layers == "all" or in_block(group.name)]
+    groups = [group for group in prunable.groups("weights") if layers == "all" or block_of(group.name)]
     if not groups:
         raise BadInput("this model has no repeated blocks: use layers='all'")
     pattern = pattern_of(budget, groups, prunable.model)
-    model = copy.deepcopy(prunable.model)
+    model = copied(prunable.model)
     if pattern.nm is None and pattern.share == 1.0:
         return _plan(budget, {group.name: np.ones(group.size, dtype=bool) for group in groups}, ())
     parts = {group.name: masked(model, group.name, pattern, boost) for group in groups}
     last = steps - int(steps * settle)
 
-    def renew(step: int, _: nn.Module) -> None:
+    def renew(event: Event, _: nn.Module) -> None:
         for name, part in parts.items():
             part.update(_original(model, name))
 
@@ -117,14 +120,9 @@ class Clock:
     def __init__(self, every: int, last: int) -> None:
         self.every, self.last = every, last
 
-    def at(self, step: int, total: int) -> int | None:
-        """The step, where a mask is due."""
-        return step if step and step % self.every == 0 and step <= self.last else None
-
-
-def in_block(name: str) -> bool:
-    """Whether a parameter is inside a repeated block."""
-    return any(part.isdigit() for part in name.split("."))
+    def at(self, step: int, total: int) -> Event | None:
+        """An event where a mask is due."""
+        return Event("replan") if step and step % self.every == 0 and step <= self.last else None
 
 
 def pattern_of(budget: Budget, groups: Any, model: nn.Module) -> Pattern:
@@ -186,8 +184,4 @@ def _array(value: torch.Tensor) -> np.ndarray:
 
 def _plan(budget: Budget, kept: dict[str, np.ndarray], edits: tuple[Edit, ...]) -> Plan:
     groups = {name: Kept.of_mask(mask) for name, mask in kept.items()}
-    dense = {"weights": float(sum(one.size for one in groups.values()))}
-    planned = {"weights": float(sum(one.count for one in groups.values()))}
-    if beside := sum(edit.a.size + edit.b.size for edit in edits if isinstance(edit, LowRank)):
-        dense, planned = {**dense, "low_rank": 0.0}, {**planned, "low_rank": float(beside)}
-    return Plan("weights", groups, budget, planned, dense, edits)
+    return Plan("weights", groups, budget, *counted("weights", groups, edits), edits)

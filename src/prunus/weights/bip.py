@@ -13,54 +13,18 @@ Departures: the implicit term is the paper's, (w - g / gamma) g with g the gradi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunus.allocate.matrices import matrix_counts
 from prunus.core.budget import Budget
-from prunus.core.errors import NonFinite, UnknownName
-from prunus.core.plan import Kept, Plan
+from prunus.core.plan import Plan
 from prunus.core.registry import search
-from prunus.graph.changes import changes
-from prunus.graph.lines import to_lines
-from prunus.maths.partial import keep_largest
-
-Of = Literal["weight", "output", "input"]
-
-
-def top_mask(scores: Tensor, gone: int, of: Of = "weight", p: float = 2.0) -> Tensor:
-    """The mask that leaves out the `gone` weights, outputs or inputs of least |score|.
-
-    Args:
-        scores: in the shape of the weight, `[outputs, inputs, ...]`.
-        gone: how many go, in the unit of `of`.
-        of: weight; output: by the p-norm of its scores; input: by the p-norm over outputs of the p-norms over the kernel.
-        p: of the norm.
-
-    Returns:
-        bool in the shape of the scores, True stays; of equal ones the later stay.
-    """
-    if of not in ("weight", "output", "input"):
-        raise UnknownName("what is masked", of, ("weight", "output", "input"))
-    sizes = scores.detach().abs()
-    if of == "output":
-        sizes = torch.linalg.vector_norm(sizes.flatten(1), p, 1)
-    elif of == "input":
-        kernels = torch.linalg.vector_norm(sizes.reshape(*sizes.shape[:2], -1), p, 2)
-        sizes = torch.linalg.vector_norm(kernels, p, 0)
-    flat = sizes.cpu().numpy().reshape(1, -1)
-    kept = torch.from_numpy(keep_largest(flat, flat.size - gone)).reshape(sizes.shape).to(scores.device)
-    if of == "output":
-        kept = kept.reshape(-1, *[1] * (scores.dim() - 1))
-    elif of == "input":
-        kept = kept.reshape(1, -1, *[1] * (scores.dim() - 2))
-    return kept.expand(scores.shape).clone()
+from prunus.train.copies import copied
+from prunus.weights.masked import Of, counts_of, masked_plan, top_mask, write_masked
 
 
 @dataclass(frozen=True)
@@ -130,7 +94,7 @@ class TwoLevels(torch.optim.Optimizer):
         self._done += 1
         if upper:
             self._choose()
-        self._write()
+        write_masked(self.weights, self.masks)
 
     def _slope(self, one: nn.Parameter, grad: Tensor) -> Tensor:
         """Gradient of the upper loss by the score."""
@@ -142,12 +106,7 @@ class TwoLevels(torch.optim.Optimizer):
     def _choose(self) -> None:
         """Masks of the scores as they are."""
         self.masks = {one: top_mask(self.scores[one], cut.gone, cut.of) for one, cut in self.cuts.items()}
-        self._write()
-
-    @torch.no_grad()
-    def _write(self) -> None:
-        for one, mask in self.masks.items():
-            one.copy_(torch.where(mask, self.weights[one], 0.0))
+        write_masked(self.weights, self.masks)
 
 
 @search(unit="weights", card="bip")
@@ -189,7 +148,7 @@ def bip(
     Returns:
         A Plan with the trained weights; `changed` in its provenance is the share of mask entries that are not the first mask's.
     """
-    model = copy.deepcopy(prunable.model)
+    model = copied(prunable.model)
     counts = counts_of(model, prunable.groups("weights"), budget, allocate)
     cuts = {model.get_parameter(name): _cut(model.get_parameter(name), count, of) for name, count in counts.items()}
     first: dict[nn.Parameter, Tensor] = {}
@@ -211,7 +170,7 @@ def bip(
     masks = {name: engine[0].masks[model.get_parameter(name)] for name in counts}
     entries = sum(mask.numel() for mask in masks.values())
     moved = sum(int((engine[0].masks[one] != before).sum()) for one, before in first.items())
-    return masked_plan(prunable, budget, model, masks, {"changed": moved / max(entries, 1)})
+    return masked_plan(prunable, budget, masks, trained=model, provenance={"changed": moved / max(entries, 1)})
 
 
 def _cut(weight: Tensor, count: int, of: Of) -> Cut:
@@ -219,36 +178,3 @@ def _cut(weight: Tensor, count: int, of: Of) -> Cut:
         return Cut(weight.numel() - count)
     units = weight.shape[0 if of == "output" else 1]
     return Cut(units - max(count * units // weight.numel(), 1), of)
-
-
-def counts_of(
-    model: nn.Module, groups: Iterable[Any], budget: Budget, allocate: str, floors: Mapping[str, int] | None = None
-) -> dict[str, int]:
-    """Weights of each matrix that stay; allocators that compare scores get magnitudes.
-
-    Raises:
-        NonFinite: a weight is; names its matrix.
-    """
-    weights = {group.name: model.get_parameter(group.name).detach() for group in groups}
-    for name, weight in weights.items():
-        if not bool(torch.isfinite(weight).all()):
-            raise NonFinite(f"{name} holds NaN or infinity: check the weights of the model")
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    size = sum(weight.numel() for weight in weights.values())
-
-    def values(name: str) -> np.ndarray:
-        return weights[name].abs().float().cpu().numpy().reshape(-1)
-
-    least = budget.floor if floors is None else {name: max(budget.floor, floors.get(name, 0)) for name in shapes}
-    return matrix_counts(shapes, budget.count(size), allocate, values=values, floors=least)
-
-
-def masked_plan(
-    prunable: Any, budget: Budget, model: nn.Module, masks: Mapping[str, Tensor], provenance: Mapping[str, Any]
-) -> Plan:
-    """The plan of masks over weights, with whatever else the trained copy `model` has changed."""
-    owners = {name: model.get_submodule(name.rpartition(".")[0]) for name in masks}
-    kept = {name: Kept.of_mask(to_lines(owners[name], mask).cpu().numpy()) for name, mask in masks.items()}
-    planned = {"weights": float(sum(one.count for one in kept.values()))}
-    dense = {"weights": float(sum(one.size for one in kept.values()))}
-    return Plan("weights", kept, budget, planned, dense, changes(prunable.model, model), provenance=provenance)

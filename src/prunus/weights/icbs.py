@@ -11,7 +11,6 @@ Departures: written from the formulas; the released code is non-commercial. It s
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from prunus.core.budget import Budget
+from prunus.core.counted import counted
 from prunus.core.errors import BadInput, BudgetUnreachable
 from prunus.core.plan import Kept, Plan
 from prunus.core.registry import search
@@ -28,6 +28,7 @@ from prunus.maths.partial import keep_largest
 from prunus.maths.surgeon import problem, scaled, solve
 from prunus.signals.scan import transposed
 from prunus.signals.slopes import Slopes
+from prunus.train.copies import copied
 
 
 class Layer:
@@ -128,7 +129,7 @@ def icbs(
     """
     if budget.nm or not budget.term.relative:
         raise BadInput(f"icbs holds a share in every matrix: write '50% weights', not {budget}")
-    model = copy.deepcopy(prunable.model).eval()
+    model = copied(prunable.model).eval()
     layers = [
         _layer(model, group.name, group.size - budget.drop_count(group.size)) for group in prunable.groups("weights")
     ]
@@ -187,6 +188,4 @@ def _order(layers: list[Layer], steps: int, rng: Any) -> list[int]:
 
 def _plan(layers: list[Layer], budget: Budget) -> Plan:
     kept = {layer.name: Kept.of_mask(layer.kept.numpy()) for layer in layers}
-    dense = {"weights": float(sum(one.size for one in kept.values()))}
-    planned = {"weights": float(sum(one.count for one in kept.values()))}
-    return Plan("weights", kept, budget, planned, dense, (), {}, (), {}, "")
+    return Plan("weights", kept, budget, *counted("weights", kept), (), {}, (), {}, "")

@@ -12,7 +12,6 @@ Departures: what moves in or out is chosen by rank with fixed ties, where the re
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -25,9 +24,9 @@ from prunus.core.budget import Budget
 from prunus.core.errors import BadInput
 from prunus.core.plan import Plan
 from prunus.core.registry import search
-from prunus.maths.partial import keep_largest
+from prunus.train.copies import copied
 from prunus.train.kinds import BatchNorm
-from prunus.weights.bip import counts_of, masked_plan
+from prunus.weights.masked import counts_of, masked_plan, top_mask, write_masked
 
 OFF = 0.99  # first score of what is off; 1 is that of what is on
 
@@ -84,7 +83,7 @@ class MaskSearch(torch.optim.Optimizer):
         self.swaps = 0
         self._sgd = torch.optim.SGD([*self.scores.values(), *norms], lr, momentum)
         self._restrict, self._done = restrict, 0
-        self._write()
+        write_masked(self.weights, self.masks)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -98,12 +97,7 @@ class MaskSearch(torch.optim.Optimizer):
         self.masks = {one: mask for one, (mask, _) in found.items()}
         self.swaps = sum(count for _, count in found.values())
         self._done += 1
-        self._write()
-
-    @torch.no_grad()
-    def _write(self) -> None:
-        for one, mask in self.masks.items():
-            one.copy_(torch.where(mask, self.weights[one], 0.0))
+        write_masked(self.weights, self.masks)
 
 
 @search(unit="weights", card="lottery-jackpots")
@@ -144,10 +138,11 @@ def lottery_jackpots(
     Raises:
         BadInput: the last matrix alone is more than the budget.
     """
-    model = copy.deepcopy(prunable.model)
+    model = copied(prunable.model)
     groups = prunable.groups("weights")
     counts = counts_of(model, groups, budget, allocate, _whole(groups, budget) if head == "whole" else None)
-    first = {model.get_parameter(name): _magnitude(model.get_parameter(name), count) for name, count in counts.items()}
+    matrices = {name: model.get_parameter(name) for name in counts}
+    first = {one: top_mask(one, one.numel() - counts[name]) for name, one in matrices.items()}
     dense = {one: one.detach().clone() for one in first}
     engine: list[MaskSearch] = []
     short = restriction == "short" and parity == "paper"
@@ -166,7 +161,7 @@ def lottery_jackpots(
         for one, weight in dense.items():
             one.copy_(weight)  # nothing but norms is an edit
     entries = sum(mask.numel() for mask in masks.values())
-    return masked_plan(prunable, budget, model, masks, {"changed": moved / max(entries, 1)})
+    return masked_plan(prunable, budget, masks, trained=model, provenance={"changed": moved / max(entries, 1)})
 
 
 def norm_parameters(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
@@ -187,8 +182,3 @@ def _whole(groups: Iterable[Any], budget: Budget) -> dict[str, int]:
             "set head='pruned'"
         )
     return {last.name: last.size}
-
-
-def _magnitude(weight: Tensor, count: int) -> Tensor:
-    sizes = weight.detach().abs().float().cpu().numpy().reshape(1, -1)
-    return torch.from_numpy(keep_largest(sizes, count)).reshape(weight.shape).to(weight.device)

@@ -11,38 +11,17 @@ Departures: the threshold is the linearly interpolated percentile, as released, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from prunus.core.budget import Budget
-from prunus.core.errors import BadInput, NonFinite, UnknownName
+from prunus.core.errors import BadInput, NonFinite
 from prunus.core.plan import Kept, Plan
-from prunus.core.prunable import Group
 from prunus.core.registry import search
+from prunus.weights.recurrent import recurrent
 
-SIDES = ("recurrent", "i2h", "h2h")
-STORED = {"i2h": ("weight_ih",), "h2h": ("weight_hh",), "recurrent": ("weight_ih", "weight_hh", "weight_hr")}
 GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
-
-
-def recurrent(groups: Sequence[Group], which: str) -> tuple[Group, ...]:
-    """The matrices of recurrent layers.
-
-    Args:
-        groups: of unit weights.
-        which: i2h, h2h, or recurrent for all of them.
-
-    Raises:
-        BadInput: the model has none.
-    """
-    if which not in STORED:
-        raise UnknownName("kind of recurrent weights", which, STORED)
-    found = tuple(group for group in groups if group.name.rpartition(".")[2].startswith(STORED[which]))
-    if not found:
-        raise BadInput("this model has no recurrent layer (nn.RNN, nn.GRU, nn.LSTM or their cells)")
-    return found
 
 
 @search(unit="weights", card="rnn-sparsity", of="recurrent")

@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from prunus.core.budget import Budget
-from prunus.core.plan import Kept, Plan
+from prunus.core.plan import Plan
 from prunus.core.registry import search
-from prunus.graph.lines import to_lines
 from prunus.graph.trace import run
 from prunus.signals.synflow import Flow, flow_masks
+from prunus.weights.masked import masked_plan
 
 
 @search(unit="weights", card="pai-baselines")
@@ -49,7 +49,4 @@ def synflow(
     flow = Flow(prunable.model, prunable.example, run)
     share = 1 - budget.drop_count(size) / size if not budget.term.relative else budget.term.amount
     masks = flow_masks(flow, names, share, rounds=rounds, course=course, floors=floors)
-    owners = {name: prunable.model.get_submodule(name.rpartition(".")[0]) for name in names}
-    kept = {name: Kept.of_mask(to_lines(owners[name], masks[name]).numpy()) for name in names}
-    planned = {"weights": float(sum(one.count for one in kept.values()))}
-    return Plan("weights", kept, budget, planned, {"weights": float(size)})
+    return masked_plan(prunable, budget, masks)
